@@ -1,0 +1,1 @@
+"""Denoising from the sensor's physics."""

@@ -1,0 +1,71 @@
+"""The errors of this library, one class for each thing a caller may want to treat apart.
+
+Every message says what was asked, what was found, what was expected and what to do.
+Libraries raise; only ``cli/console.py`` catches.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DenoiseError(Exception):
+    """Anything this library refuses to do, with the reason and the remedy in one line."""
+
+
+class FileFormatError(DenoiseError):
+    """A file that cannot be read, or written, as what it claims to be."""
+
+
+class UnsupportedInputError(FileFormatError):
+    """A sound file of a kind that this library does not serve (yet)."""
+
+
+class VerificationError(FileFormatError):
+    """A file that was written and, read again, does not agree with its source."""
+
+
+class WeightsError(DenoiseError):
+    """A model that is not known, not there, altered, or not fit for the image."""
+
+
+class ManifestError(DenoiseError):
+    """A dataset description that is wrong, or data that is not where it says."""
+
+
+class RecipeError(DenoiseError):
+    """A training recipe with unknown keys or values outside their range."""
+
+
+class DeviceError(DenoiseError):
+    """A device, a precision or a memory budget that cannot be served."""
+
+
+class OutOfMemoryError(DeviceError):
+    """The smallest tile does not fit into the memory that was promised."""
+
+
+class ShapeError(DenoiseError):
+    """An array whose shape does not fit what it is used for."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Name the known word nearest to a misspelt one, as the end of a message.
+
+    Parameters
+    ----------
+    word : str
+        What was asked for.
+    known : iterable of str
+        What exists.
+
+    Returns
+    -------
+    str
+        ``"Did you mean 'x'? Known: x, y."`` or only the list of what is known.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.4)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}Known: {', '.join(names) or 'none'}."

@@ -1,0 +1,1 @@
+"""Images in files: one reader and one writer for each format."""
