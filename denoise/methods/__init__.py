@@ -1,1 +1,46 @@
-"""One paper, one file."""
+"""One paper, one file; the table of what exists.
+
+To add a method: its file here, its network in ``denoise/networks/``, one line in `METHODS`, its weights and card in
+``weights/``. The contract tests then cover it by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from denoise.card import ModelCard
+from denoise.methods.classical import CLASSICAL_CARD, ClassicalDenoiser
+from denoise.methods.supervised import SupervisedDenoiser
+
+if TYPE_CHECKING:
+    from denoise.denoiser import Denoiser
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a denoiser is built from its card."""
+
+    build: Callable[[ModelCard], Any]
+    """The class, called with the card."""
+    card: ModelCard | None = None
+    """The card of a method that needs no weights."""
+
+    def denoiser(self, card: ModelCard) -> Denoiser:
+        """Build the denoiser, its weights not yet loaded."""
+        return self.build(card)
+
+
+METHODS: Final[dict[str, Method]] = {
+    "classical": Method(ClassicalDenoiser, CLASSICAL_CARD),
+    "supervised": Method(SupervisedDenoiser),
+}
+
+DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {
+    ("classical", "raw"): "classical",
+    ("classical", "photo"): "classical",
+    ("supervised", "raw"): "supervised-unet.raw",
+    ("supervised", "photo"): "supervised-unet.photo",
+}
+"""The model that a method's name, or "auto", stands for, by kind of image."""

@@ -1,0 +1,93 @@
+"""A residual network that learned from pairs of clean and noisy images, told the noise level.
+
+The noise is made even first (variance stabilisation), so that one number says how much of it there is; the network
+corrects the stabilised image; the result returns to linear light.
+
+References
+----------
+.. [1] K. Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior", TPAMI 2022.
+.. [2] H. Feng et al., "YOND: Practical Blind Raw Image Denoising Free from Camera-Specific Data Dependency", 2025.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from denoise.card import ModelCard
+from denoise.denoiser import Batch
+from denoise.errors import WeightsError
+from denoise.networks.unet import ResidualUNet
+from denoise.vst import Stabiliser
+from noise_models.level import NoiseLevel
+
+
+class SupervisedDenoiser(nn.Module):
+    """A `ResidualUNet` between a stabiliser and its inverse.
+
+    Parameters
+    ----------
+    card : ModelCard
+        ``config`` holds the arguments of the network: ``channels``, ``widths``, ``blocks``, ``fold``.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__()
+        self.card = card
+        self.network = ResidualUNet(**card.config)
+        self.channels = int(card.config["channels"])
+        self.macs_per_pixel = self.network.macs_per_pixel()
+        self.bytes_per_pixel = 4.0 * 5.5 * card.config["widths"][0] / self.network.fold**2
+
+    def denoise(
+        self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Denoise (B, C, H, W) float32, H and W multiples of the card's ``multiple_of``; same shape out.
+
+        Raises
+        ------
+        WeightsError
+            If no noise level is given.
+        """
+        if noise is None:
+            raise WeightsError(
+                f"Model '{self.card.id}' was asked to denoise without a noise level, but it needs one. "
+                "Give --noise SHOT,READ or leave it out for a blind estimate."
+            )
+        stabiliser, scale, level = self._prepare(noisy, noise)
+        stable = stabiliser.forward(noisy) / scale
+        return stabiliser.inverse(self._clean(stable, level) * scale)
+
+    def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean absolute error in the stabilised image, noisier images weighing more by the root of their noise."""
+        if batch.clean is None or batch.noise is None:
+            raise WeightsError("Supervised training needs clean images and their noise level; the batch lacks them.")
+        stabiliser, scale, level = self._prepare(batch.noisy, batch.noise)
+        target = stabiliser.forward(batch.clean) / scale
+        cleaned = self._clean(stabiliser.forward(batch.noisy) / scale, level)
+        error = (cleaned - target).abs().mean((1, 2, 3))
+        weight = (level.mean((1, 2, 3)) + 1e-3).rsqrt() * 0.25
+        return {"total": (error * weight).mean(), "l1": error.mean().detach()}
+
+    def _prepare(self, noisy: Tensor, noise: NoiseLevel) -> tuple[Stabiliser, Tensor, Tensor]:
+        """Return the stabiliser, the stabilised range of white (B, 1, 1, 1), and the noise map (B, 1, h, w)."""
+        stabiliser = Stabiliser(noise.for_channels(noisy.shape[1]), like=noisy)
+        scale = stabiliser.forward(noisy.new_ones(1, noisy.shape[1], 1, 1)).mean(1, keepdim=True)
+        scale = scale.expand(noisy.shape[0], 1, 1, 1)
+        fold = self.network.fold
+        level = (1 / scale).expand(-1, 1, noisy.shape[2] // fold, noisy.shape[3] // fold)
+        return stabiliser, scale, level
+
+    def _clean(self, stable: Tensor, level: Tensor) -> Tensor:
+        """Correct a stabilised image; grey is shown to a colour network as three equal channels."""
+        grey = stable.shape[1] == 1 and self.channels == 3
+        seen = stable.expand(-1, 3, -1, -1) if grey else stable
+        correction = self.network(seen, level).float()
+        return stable + (correction.mean(1, keepdim=True) if grey else correction)
+
+    def to(self, *arguments: Any, **keywords: Any) -> SupervisedDenoiser:
+        """Move to a device; returns itself."""
+        super().to(*arguments, **keywords)
+        return self

@@ -1,0 +1,109 @@
+"""Bias-free residual U-Net of plain 3x3 convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with one rectifier between them, added to their input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        nn.init.normal_(self.second.weight, std=0.1 * (2 / (9 * width)) ** 0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, width, H, W) to the same shape."""
+        return features + self.second(functional.relu(self.first(features)))
+
+
+class ResidualUNet(nn.Module):
+    """The correction that turns a noisy image into a clean one, from the image and its noise level.
+
+    Without any bias the network is homogeneous: scaling the image and its noise level scales the answer, so that one
+    network serves noise levels and exposures beyond those that it saw.
+
+    Parameters
+    ----------
+    channels : int
+        Planes of the image, C.
+    maps : int
+        Planes of the noise level.
+    widths : sequence of int
+        Features of each level, finest first; each level halves the resolution of the one before.
+    blocks : int
+        Residual blocks of each level, on the way down and again on the way up.
+    fold : int
+        Side of the cell that is folded into channels at the door (pixel unshuffle); 1 for packed mosaics.
+
+    References
+    ----------
+    .. [1] K. Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior", TPAMI 2022 (DRUNet).
+    .. [2] S. Mohan et al., "Robust and interpretable blind image denoising via bias-free convolutional neural
+       networks", ICLR 2020.
+    """
+
+    def __init__(
+        self, channels: int, maps: int = 1, widths: Sequence[int] = (24, 48, 96, 192), blocks: int = 2, fold: int = 1
+    ) -> None:
+        super().__init__()
+        self.fold = fold
+        self.multiple_of = fold * 2 ** (len(widths) - 1)
+        self.head = nn.Conv2d(channels * fold**2 + maps, widths[0], 3, padding=1, bias=False)
+        self.encoders = nn.ModuleList(_stage(width, blocks) for width in widths[:-1])
+        self.downs = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 2, stride=2, bias=False) for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        self.middle = _stage(widths[-1], blocks)
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=False)
+            for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        self.decoders = nn.ModuleList(_stage(width, blocks) for width in widths[:-1])
+        self.tail = nn.Conv2d(widths[0], channels * fold**2, 3, padding=1, bias=False)
+        nn.init.normal_(self.tail.weight, std=0.01 * (1 / (9 * widths[0])) ** 0.5)
+
+    def forward(self, noisy: Tensor, level: Tensor) -> Tensor:
+        """Return the correction (B, C, H, W) to ``noisy``.
+
+        Parameters
+        ----------
+        noisy : (B, C, H, W) tensor
+            H and W multiples of ``multiple_of``.
+        level : (B, maps, H / fold, W / fold) tensor
+            Standard deviation of the noise, in the image's units.
+        """
+        if self.fold > 1:
+            noisy = functional.pixel_unshuffle(noisy, self.fold)
+        features = self.head(torch.cat((noisy, level), 1))
+        skips: list[Tensor] = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            features = encoder(features)
+            skips.append(features)
+            features = down(features)
+        features = self.middle(features)
+        for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
+            features = decoder(up(features) + skips.pop())
+        correction = self.tail(features)
+        return functional.pixel_shuffle(correction, self.fold) if self.fold > 1 else correction
+
+    def macs_per_pixel(self) -> float:
+        """Multiply-accumulates for one pixel of one plane of the image."""
+        resolution, total = 1.0 / self.fold**2, 0.0
+        total += self.head.weight.numel() * resolution + self.tail.weight.numel() * resolution
+        for encoder, decoder, down, up in zip(self.encoders, self.decoders, self.downs, self.ups, strict=True):
+            total += sum(p.numel() for p in [*encoder.parameters(), *decoder.parameters()]) * resolution
+            resolution /= 4
+            total += (down.weight.numel() + up.weight.numel()) * resolution
+        return total + sum(p.numel() for p in self.middle.parameters()) * resolution
+
+
+def _stage(width: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))

@@ -1,0 +1,165 @@
+"""Models that lie in files: list, load, save, verify.
+
+A model is one safetensors file whose header carries its card; the same card stands beside it as JSON. No pickle is
+ever loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from denoise.card import ModelCard
+from denoise.denoiser import Denoiser
+from denoise.errors import WeightsError, nearest
+from denoise.io.files import atomic_target
+from denoise.methods import DEFAULT_MODELS, METHODS
+from denoise.shipped_files import shipped_folder
+
+SUFFIX = ".safetensors"
+
+
+def list_models() -> dict[str, ModelCard]:
+    """Return the cards of the methods that need no weights and of all shipped weights, by id."""
+    cards = {method.card.id: method.card for method in METHODS.values() if method.card is not None}
+    for path in sorted(shipped_folder("weights").glob("*.json")):
+        card = _read_card(path.read_text("utf-8"), path)
+        cards[card.id] = card
+    return cards
+
+
+def load_model(name: str, *, kind: str = "raw", verify: bool = True) -> Denoiser:
+    """Load a model.
+
+    Parameters
+    ----------
+    name : str
+        An id, the name of a method (its default weights for ``kind``), "auto", or the path of a ``.safetensors`` file.
+    kind : str
+        Kind of image, "raw" or "photo": chooses the default weights of a method.
+    verify : bool
+        Compare the tensors with the checksum on the card.
+
+    Raises
+    ------
+    WeightsError
+        If it is not known, not there, altered, or made by a method that this version does not have.
+    """
+    if name.endswith(SUFFIX) or Path(name).is_file():
+        return _load_file(Path(name), verify)
+    identity = resolve_model(name, kind)
+    method = identity.partition(".")[0]
+    if method in METHODS and METHODS[method].card is not None:
+        return METHODS[method].denoiser(METHODS[method].card)
+    return _load_file(shipped_folder("weights") / f"{identity}{SUFFIX}", verify)
+
+
+def resolve_model(name: str, kind: str) -> str:
+    """Return the id of a model from an id, a method's name or "auto".
+
+    Raises
+    ------
+    WeightsError
+        If nothing of that name exists, naming the nearest that does.
+    """
+    cards = list_models()
+    if name in cards:
+        return name
+    method = "supervised" if name == "auto" else name
+    if method in METHODS:
+        identity = DEFAULT_MODELS.get((method, kind))
+        if identity in cards:
+            return identity
+        raise WeightsError(
+            f"Method '{method}' was asked for a {kind} image, but no weights for it are installed. "
+            f"Choose another --model. Known: {', '.join(cards)}."
+        )
+    raise WeightsError(f"Model '{name}' is not known. {nearest(name, [*cards, *METHODS])}")
+
+
+def save_model(path: Path, card: ModelCard, tensors: Mapping[str, torch.Tensor]) -> ModelCard:
+    """Write weights with their card in the header, and the card beside them; returns the card with its checksum.
+
+    Tensors are stored as float16, half the size of what the network computes with.
+    """
+    stored = {name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in tensors.items()}
+    card = card.model_copy(update={"sha256": checksum(stored)})
+    text = card.model_dump_json(indent=2)
+    with atomic_target(path) as target:
+        target.write_bytes(save(stored, metadata={"card": text}))
+    with atomic_target(path.with_suffix(".json")) as target:
+        target.write_text(text + "\n", "utf-8")
+    return card
+
+
+def checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of the tensors, in order of name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card in the header of a weights file, without its tensors.
+
+    Raises
+    ------
+    WeightsError
+        If the file is not there, not safetensors, or has no card.
+    """
+    if not path.is_file():
+        raise WeightsError(f"Weights {path} were asked for, but there is no such file. Check the path, or name an id.")
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if not 2 <= length <= path.stat().st_size:
+                raise ValueError("the header's length is impossible")
+            metadata = json.loads(stream.read(length)).get("__metadata__", {})
+    except (struct.error, ValueError, AttributeError) as error:
+        raise WeightsError(f"{path} is not a safetensors file ({error}). Get the model again.") from error
+    if "card" not in metadata:
+        raise WeightsError(f"{path} holds tensors but no card, so what they are is not known. Use a model of ours.")
+    return _read_card(metadata["card"], path)
+
+
+def _load_file(path: Path, verify: bool) -> Denoiser:
+    card = read_card(path)
+    if card.method not in METHODS:
+        raise WeightsError(
+            f"{path.name} is a model of the method '{card.method}', which this version does not have. "
+            f"{nearest(card.method, METHODS)}"
+        )
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} cannot be read as safetensors ({error}). Get the model again.") from error
+    if verify and checksum(tensors) != card.sha256:
+        raise WeightsError(
+            f"The weights in {path} were altered: their checksum is not the one on their card. Get the model again."
+        )
+    model = METHODS[card.method].build(card)
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise WeightsError(f"The tensors in {path} do not fit the network on its card ({error}).") from error
+    return model.eval()
+
+
+def _read_card(text: str, path: Path) -> ModelCard:
+    try:
+        return ModelCard.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WeightsError(f"The card of {path.name} is not valid at '{where}': {first['msg']}.") from error
