@@ -1,0 +1,244 @@
+"""What the engine will do, and why: arithmetic over an image's size, a model's card and a device's report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from denoise.card import ModelCard
+from denoise.denoiser import Denoiser
+from denoise.engine.blend import Band
+from denoise.engine.device import GIB, DeviceReport, Precision
+from denoise.engine.tiles import Grid, lay_tiles, overlap_of, round_up, smallest_tile
+from denoise.errors import DeviceError, OutOfMemoryError
+from denoise.images import Image
+
+PREFERRED_TILE: Final = {"cpu": 512, "mps": 512, "cuda": 1024}
+"""Side of a tile where memory allows it: as fast per pixel as any, with little overlap."""
+HALO_OF_THE_WHOLE: Final = 64
+"""Halo for a model that sees the whole image, where that does not fit in one tile."""
+_WARM_UP_BYTES: Final = 96 << 20
+_SHARE_OF_AVAILABLE: Final = 0.9
+_ASSUMED_AVAILABLE: Final = 4 * GIB
+_MOST_IN_A_BATCH: Final = 8
+_MACS_PER_S_PER_CORE: Final[dict[Precision, float]] = {"float32": 45e9, "bfloat16": 85e9, "float16": 45e9}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an image will be denoised."""
+
+    tile: tuple[int, int]
+    """Height and width of every tile, with its overlap, in pixels of a plane."""
+    tiles: tuple[int, int]
+    """Rows and columns of tiles."""
+    halo: int
+    """Pixels beside a cut that are thrown away."""
+    overlap: int
+    """Pixels that neighbours share, at least."""
+    batch: int
+    """Tiles that go through the network together."""
+    device: str
+    """"cpu", "cuda:0", "mps"."""
+    precision: Precision
+    """Of the network's body."""
+    peak_gib: float
+    """Predicted peak: of the whole process on a CPU, of the card's memory on CUDA [GiB]."""
+    seconds: float | None
+    """Rough time of the network [s]; None if the model does not state its work or the device its speed."""
+    reasons: tuple[str, ...]
+    """Why, in words; what went otherwise than planned is added while it runs."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON can hold it."""
+        return asdict(self)
+
+    def because(self, reason: str) -> Plan:
+        """Return the plan with one more reason."""
+        return replace(self, reasons=(*self.reasons, reason))
+
+
+@dataclass(frozen=True)
+class Task:
+    """The facts a plan is made from."""
+
+    shape: tuple[int, int, int]
+    """Planes, rows, columns."""
+    card: ModelCard
+    """Of the model."""
+    canvas_bytes: int
+    """What the result takes, at the depth of its file."""
+    unread_bytes: int
+    """What of the image is still on disk (mapped), and will come in."""
+    bytes_per_pixel: float
+    """Peak of the network's working memory per pixel of a tile's plane, in float32."""
+    macs_per_pixel: float | None
+    """Multiplications per pixel of a plane."""
+
+    @classmethod
+    def of(cls, image: Image, model: Denoiser) -> Task:
+        """Gather the facts.
+
+        A model may state ``bytes_per_pixel`` and ``macs_per_pixel``; without the first, a high value is assumed.
+        """
+        channels = image.shape[0]
+        arrays = [value for value in vars(image).values() if isinstance(value, np.ndarray)]
+        mapped = [array for array in arrays if isinstance(array, np.memmap) or isinstance(array.base, np.memmap)]
+        assumed = 2048.0 + 32.0 * channels
+        macs = getattr(model, "macs_per_pixel", None)
+        return cls(
+            shape=image.shape,
+            card=model.card,
+            canvas_bytes=sum(array.nbytes for array in arrays) or 4 * int(np.prod(image.shape)),
+            unread_bytes=sum(array.nbytes for array in mapped),
+            bytes_per_pixel=float(getattr(model, "bytes_per_pixel", None) or assumed),
+            macs_per_pixel=None if macs is None else float(macs),
+        )
+
+    @property
+    def halo(self) -> int:
+        """Pixels beside a cut that are thrown away."""
+        return HALO_OF_THE_WHOLE if self.card.halo is None else self.card.halo
+
+    def lay(self, side: tuple[int, int]) -> Grid:
+        """Return the grid whose tiles are at most this large."""
+        return lay_tiles(self.shape[1:], self.card.multiple_of, self.halo, side)
+
+    def bytes_in_a_batch(self, tile: tuple[int, int], precision: Precision) -> int:
+        """Return the working memory of one tile: the network's, and its planes going in and out [bytes]."""
+        network = self.bytes_per_pixel * (1.0 if precision == "float32" else 0.5)
+        return int(tile[0] * tile[1] * (network + 16 * self.shape[0]))
+
+    def peak_bytes(self, grid: Grid, batch: int, precision: Precision, report: DeviceReport) -> int:
+        """Return the memory that will be held at most [bytes]."""
+        work = batch * self.bytes_in_a_batch(grid.tile, precision) + _WARM_UP_BYTES
+        if report.kind == "cuda":
+            return report.resident_bytes + work
+        frame = self.canvas_bytes + self.unread_bytes + Band.bytes_for(grid, self.shape[0])
+        return report.resident_bytes + frame + work
+
+
+def memory_budget(report: DeviceReport, max_memory: int | None) -> tuple[int, str]:
+    """Return the bytes that may be held at most, and where that number comes from."""
+    if report.available_bytes is None:
+        free, origin = _ASSUMED_AVAILABLE, "assumed, the system does not say what is free"
+    else:
+        free, origin = report.available_bytes, "free now"
+    budget = report.resident_bytes + int(_SHARE_OF_AVAILABLE * free)
+    return (max_memory, "promised") if max_memory is not None and max_memory <= budget else (budget, origin)
+
+
+def make_plan(
+    task: Task,
+    report: DeviceReport,
+    precision: tuple[Precision, str],
+    *,
+    tile: int | None = None,
+    max_memory: int | None = None,
+    batch_size: int | None = None,
+) -> Plan:
+    """Choose tiles that fit.
+
+    Parameters
+    ----------
+    task : Task
+        Image and model.
+    report : DeviceReport
+        The device.
+    precision : tuple of str
+        As from `choose_precision`.
+    tile : int, optional
+        Largest side of a tile in pixels of a plane; otherwise chosen.
+    max_memory : int, optional
+        Bytes that may be held at most; otherwise what is free.
+    batch_size : int, optional
+        Tiles in a batch; otherwise chosen.
+
+    Returns
+    -------
+    Plan
+        With the largest tiles, up to the preferred size, that fit.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If not even the smallest tile fits.
+    DeviceError
+        If ``tile`` is too small for the model.
+    """
+    multiple_of, halo = task.card.multiple_of, task.halo
+    smallest = smallest_tile(multiple_of, halo)
+    reasons = [precision[1]]
+    if tile is not None and tile < smallest:
+        raise DeviceError(
+            f"Tiles of {tile} pixels were asked for, but {task.card.id} (halo {halo}, multiples of {multiple_of}) "
+            f"needs at least {smallest}. Pass --tile {smallest} or --tile auto."
+        )
+    preferred = max(smallest, round_up(PREFERRED_TILE.get(report.kind, 512), multiple_of))
+    sides = _descending(preferred, smallest, multiple_of) if tile is None else [tile // multiple_of * multiple_of]
+    budget, origin = memory_budget(report, max_memory)
+    if tile is None and task.card.halo is None:
+        sides.insert(0, max(round_up(size, multiple_of) for size in task.shape[1:]))
+    for side in sides:
+        grid = task.lay((side, side))
+        if task.peak_bytes(grid, 1, precision[0], report) <= budget:
+            break
+    else:
+        needed = task.peak_bytes(task.lay((sides[-1], sides[-1])), 1, precision[0], report)
+        remedy = "Give more with --max-memory, close other programs" + (
+            ", or use a smaller model." if tile is None else ", or pass --tile auto."
+        )
+        raise OutOfMemoryError(
+            f"{task.card.id} on this image needs {needed / GIB:.2f} GiB with tiles of {sides[-1]} pixels, "
+            f"but {budget / GIB:.2f} GiB may be used ({origin}). {remedy}"
+        )
+    batch, why = _choose_batch(task, grid, precision[0], report, budget, batch_size)
+    peak = task.peak_bytes(grid, batch, precision[0], report)
+    limit = "asked for" if tile is not None else f"fits {budget / GIB:.2f} GiB ({origin})"
+    reasons.append(f"tile {grid.tile[0]}x{grid.tile[1]}: {limit}, peak {peak / GIB:.2f} GiB")
+    reasons.append(f"tiles {grid.counts[0]}x{grid.counts[1]}: {grid.waste:.2f} times the image is computed")
+    if task.card.halo is None and len(grid) > 1:
+        reasons.append(f"{task.card.id} sees the whole image, which does not fit: neighbours share {2 * halo} pixels")
+    if why:
+        reasons.append(why)
+    return Plan(
+        tile=grid.tile,
+        tiles=grid.counts,
+        halo=halo,
+        overlap=overlap_of(multiple_of, halo) if len(grid) > 1 else 0,
+        batch=batch,
+        device=report.device,
+        precision=precision[0],
+        peak_gib=round(peak / GIB, 3),
+        seconds=_estimate_seconds(task, grid, precision[0], report),
+        reasons=tuple(reasons),
+    )
+
+
+def _descending(preferred: int, smallest: int, multiple_of: int) -> list[int]:
+    step = round_up(32, multiple_of)
+    return [*range(preferred, smallest, -step), smallest]
+
+
+def _choose_batch(
+    task: Task, grid: Grid, precision: Precision, report: DeviceReport, budget: int, asked: int | None
+) -> tuple[int, str]:
+    if task.card.stochastic:
+        return 1, "batch 1: each tile draws from its own seed"
+    if asked is not None:
+        return max(1, min(asked, len(grid))), f"batch {asked}: asked for"
+    if report.kind == "cpu":
+        return 1, ""
+    spare = budget - task.peak_bytes(grid, 1, precision, report)
+    most = 1 + spare // task.bytes_in_a_batch(grid.tile, precision)
+    rounds = -(-len(grid) // max(1, min(_MOST_IN_A_BATCH, most)))
+    return -(-len(grid) // rounds), ""
+
+
+def _estimate_seconds(task: Task, grid: Grid, precision: Precision, report: DeviceReport) -> float | None:
+    if task.macs_per_pixel is None or report.kind != "cpu":
+        return None
+    work = task.macs_per_pixel * len(grid) * grid.tile[0] * grid.tile[1]
+    return round(work / (_MACS_PER_S_PER_CORE[precision] * report.cores), 2)
