@@ -19,9 +19,10 @@ from denoise.io.raw_tags import DngRaw, RawTags, read_jpeg_tags, read_tags
 from noise_models.base import NoiseModelError, SensorSettings
 from noise_models.level import NoiseLevel
 
-RAW_SUFFIXES: Final = tuple(
-    ".3fr .arw .bay .cap .cr2 .cr3 .crw .dcr .dcs .dng .drf .erf .fff .iiq .k25 .kdc .mdc .mef .mos .mrw .nef .nrw "
-    ".orf .pef .ptx .pxn .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw .sti .x3f".split()
+RAW_SUFFIXES: Final[tuple[str, ...]] = (
+    *(".3fr", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".drf", ".erf"),
+    *(".fff", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef"),
+    *(".ptx", ".pxn", ".raf", ".raw", ".rw2", ".rwl", ".rwz", ".sr2", ".srf", ".srw", ".sti", ".x3f"),
 )
 """Suffixes, in lower case, that are read as RAW files of a camera."""
 
