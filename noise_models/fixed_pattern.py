@@ -1,0 +1,119 @@
+"""What never changes between frames of one sensor: dark shading, unequal pixels, hot and dead ones."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from noise_models.base import ProfileError
+
+_KEYS = ("dark_shading_dn", "dark_shading_dn_per_iso", "prnu", "hot", "dead")
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPattern:
+    """Maps of one sensor, each as large as its mosaic.
+
+    Raises
+    ------
+    ProfileError
+        If the maps differ in size or hold values that are not finite.
+
+    Notes
+    -----
+    shading(iso) = dark_shading_dn[mode] + dark_shading_dn_per_iso[mode] * iso                                    (1)
+    """
+
+    dark_shading_dn: npt.NDArray[np.float32]
+    """Mean dark frame above the mean black, (M, H, W) for M gain modes [DN]."""
+    prnu: npt.NDArray[np.float32]
+    """Response of each pixel to light minus 1, (H, W) [1]."""
+    hot: npt.NDArray[np.bool_]
+    """Pixels whose dark signal stands out, (H, W)."""
+    dead: npt.NDArray[np.bool_]
+    """Pixels that do not answer to light, (H, W)."""
+    dark_shading_dn_per_iso: npt.NDArray[np.float32] | None = None
+    """Growth of the shading with ISO, (M, H, W) [DN/ISO]; None where it does not grow."""
+
+    def __post_init__(self) -> None:
+        shading = np.asarray(self.dark_shading_dn, np.float32)
+        shading = shading[None] if shading.ndim == 2 else shading
+        slope = self.dark_shading_dn_per_iso
+        if slope is not None:
+            slope = np.asarray(slope, np.float32)
+            slope = slope[None] if slope.ndim == 2 else slope
+        size = shading.shape[-2:]
+        named = {"prnu": self.prnu, "hot": self.hot, "dead": self.dead}
+        wrong = {name: np.shape(values) for name, values in named.items() if np.shape(values) != size}
+        if slope is not None and slope.shape != shading.shape:
+            wrong["dark_shading_dn_per_iso"] = slope.shape
+        if wrong:
+            raise ProfileError(
+                f"A fixed pattern has a dark shading of shape {shading.shape}, but {wrong}. "
+                "Every map is as large as the sensor: calibrate again from frames of one size."
+            )
+        finite = (
+            np.isfinite(shading).all() and np.isfinite(self.prnu).all() and (slope is None or np.isfinite(slope).all())
+        )
+        if not finite:
+            raise ProfileError("A fixed pattern holds values that are not finite. Calibrate the camera again.")
+        object.__setattr__(self, "dark_shading_dn", shading)
+        object.__setattr__(self, "dark_shading_dn_per_iso", slope)
+        object.__setattr__(self, "prnu", np.asarray(self.prnu, np.float32))
+        object.__setattr__(self, "hot", np.asarray(self.hot, bool))
+        object.__setattr__(self, "dead", np.asarray(self.dead, bool))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the sensor [px]."""
+        return self.prnu.shape[0], self.prnu.shape[1]
+
+    def shading_dn(self, iso: float, mode: int) -> npt.NDArray[np.float32]:
+        """Return the dark shading (H, W) float32 [DN] at this ISO, in the gain mode with this number."""
+        index = min(mode, self.dark_shading_dn.shape[0] - 1)
+        if self.dark_shading_dn_per_iso is None:
+            return self.dark_shading_dn[index]
+        return self.dark_shading_dn[index] + self.dark_shading_dn_per_iso[index] * np.float32(iso)  # (1)
+
+    def save(self, path: Path) -> None:
+        """Write a ``.npz`` file whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        values = {key: getattr(self, key) for key in _KEYS if getattr(self, key) is not None}
+        try:
+            with partial.open("wb") as stream:
+                np.savez_compressed(stream, **values)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> FixedPattern:
+        """Read a ``.npz`` file.
+
+        Raises
+        ------
+        ProfileError
+            If it is not there, not readable, or lacks a map.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as maps:
+                values = {key: maps[key] for key in maps.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise ProfileError(
+                f"The fixed pattern {path} cannot be read: {error}. "
+                "Keep the .npz beside its profile, or calibrate again."
+            ) from error
+        missing = [key for key in _KEYS if key not in values and key != "dark_shading_dn_per_iso"]
+        unknown = [key for key in values if key not in _KEYS]
+        if missing or unknown:
+            raise ProfileError(
+                f"The fixed pattern {path} lacks {missing} and holds the unknown {unknown}, but needs {list(_KEYS)}. "
+                "Calibrate the camera again."
+            )
+        return cls(**values)
