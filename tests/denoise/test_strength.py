@@ -1,0 +1,52 @@
+"""Strength leaves (1 - strength) of the noise's standard deviation, at every brightness."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from denoise.errors import DenoiseError
+from denoise.strength import leave
+
+
+def textured(side: int = 256) -> np.ndarray:
+    rows, columns = np.mgrid[:side, :side] / side
+    return (0.3 + 0.2 * np.sin(40 * rows * columns) + 0.1 * (columns > 0.5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("strength", [0.25, 0.5, 0.9])
+@pytest.mark.parametrize("clean", [np.full((256, 256), 0.2, np.float32), textured()], ids=["flat", "textured"])
+def test_noise_left_is_in_units_of_sigma(strength: float, clean: np.ndarray) -> None:
+    noise = np.random.default_rng(1).normal(size=clean.shape) * np.sqrt(1e-3 * clean + 1e-5)
+    noisy = (clean + noise).astype(np.float32)
+    left = leave(noisy, clean, strength) - clean
+    bound = 4 / np.sqrt(2 * clean.size)
+    relative = left / np.sqrt(1e-3 * clean + 1e-5)
+    assert relative.std() == pytest.approx(1 - strength, rel=bound)
+
+
+def test_an_imperfect_denoiser_still_leaves_the_share_of_what_it_removed() -> None:
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(1, 1, 256, 256, generator=generator) * 0.05
+    noisy = 0.4 + noise
+    denoised = 0.4 + 0.1 * noise  # a tenth of sigma stays in at full strength
+    for strength in (0.3, 0.6):
+        left = (leave(noisy, denoised, strength) - 0.4).std() / noise.std()
+        assert float(left) == pytest.approx(1 - 0.9 * strength, rel=1e-4)
+
+
+def test_the_ends_are_exact_and_inputs_stay_untouched() -> None:
+    noisy, denoised = torch.rand(1, 4, 8, 8), torch.rand(1, 4, 8, 8)
+    before = noisy.clone(), denoised.clone()
+    assert leave(noisy, denoised, 0.0) is noisy
+    assert leave(noisy, denoised, 1.0) is denoised
+    leave(noisy, denoised, 0.5)
+    assert torch.equal(noisy, before[0])
+    assert torch.equal(denoised, before[1])
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_a_strength_outside_zero_to_one_is_refused(strength: float) -> None:
+    with pytest.raises(DenoiseError, match="between 0"):
+        leave(torch.zeros(1), torch.zeros(1), strength)
