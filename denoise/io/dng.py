@@ -108,6 +108,8 @@ def write_structure(
                 rowsperstrip=small.shape[0],
                 subfiletype=1,
                 subifds=1,
+                resolution=(300, 300),
+                resolutionunit="inch",
                 metadata=None,
                 software=f"denoise {__version__}",
                 extratags=_extratags(profile_tags(image, name)),
@@ -116,6 +118,8 @@ def write_structure(
             options: dict[str, Any] = {
                 "photometric": _LINEAR_RAW if mono else _CFA,
                 "subfiletype": 0,
+                "resolution": (300, 300),
+                "resolutionunit": "inch",
                 "metadata": None,
                 "software": False,
                 "extratags": _extratags(raw_tags(image, noise_reduction)),
@@ -132,6 +136,7 @@ def write_structure(
                     dtype=np.uint16,
                     tile=(_TILE, _TILE),
                     compression=_JPEG,
+                    bitspersample=16,
                     **options,
                 )
     except PARSE_ERRORS as error:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoise.images import RawImage
+from denoise.io.raw_color import D65, XYZ_TO_SRGB
 from denoise.io.raw_tags import PROFILE_TAGS, RAW_TAGS
 from denoise.version import __version__
 
@@ -20,26 +21,24 @@ Tag = tuple[int, int, int, Any]
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, SRATIONAL, DOUBLE = 1, 2, 3, 4, 5, 10, 12
 
-# XYZ (D65) to linear sRGB. For a camera that nobody knows, its colours count as sRGB's, as LibRaw counts them too.
-SRGB_MATRIX: Final = np.array(
-    [[3.2404542, -1.5371385, -0.4985314], [-0.9692660, 1.8760108, 0.0415560], [0.0556434, -0.2040259, 1.0572252]]
-)
-_D65: Final = 21
 _D65_XYZ: Final = np.array([0.95047, 1.0, 1.08883])
 _SHORT_NAMES: Final = {"LGE", "DJI", "HMD", "HTC", "ZTE", "OM"}
 
 
 def color_matrices(image: RawImage) -> tuple[tuple[npt.NDArray[np.float64], ...], tuple[int, ...]]:
-    """Return the matrices (3, 3) XYZ to camera and their illuminants; sRGB's under D65 if the camera is not known."""
+    """Return the matrices (3, 3) XYZ to camera and their illuminants.
+
+    The colours of a camera that nobody knows count as sRGB's under D65, as LibRaw counts them too.
+    """
     metadata = image.metadata
     known = [
         (matrix, light)
-        for matrix, light in zip(metadata.color_matrices, (*metadata.illuminants, _D65, _D65), strict=False)
+        for matrix, light in zip(metadata.color_matrices, (*metadata.illuminants, D65, D65), strict=False)
         if matrix.shape == (3, 3)
     ]
     if not known:
-        return (SRGB_MATRIX,), (_D65,)
-    return tuple(matrix for matrix, _ in known), tuple(light or _D65 for _, light in known)
+        return (XYZ_TO_SRGB,), (D65,)
+    return tuple(matrix for matrix, _ in known), tuple(light or D65 for _, light in known)
 
 
 def neutral(image: RawImage) -> tuple[float, float, float]:
@@ -90,7 +89,7 @@ def profile_tags(image: RawImage, original_name: str) -> list[Tag]:
         tags.append((50827, BYTE, len(name), name))
     if not mono:
         matrices, illuminants = color_matrices(image)
-        if matrices[0] is SRGB_MATRIX:
+        if matrices[0] is XYZ_TO_SRGB:
             logging.getLogger(__name__).warning(
                 "The colours of %s are not known: its DNG treats them as sRGB. Choose a profile in the converter.",
                 unique_camera_model(image),

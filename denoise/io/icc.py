@@ -29,7 +29,7 @@ def linear_srgb_profile() -> bytes:
         **{tag: _xyz(primary) for tag, primary in _PRIMARIES.items()},
         b"TRC ": b"curv" + bytes(8),  # no entries: output = input
     }
-    places = dict.fromkeys(blocks, (0, 0))
+    places: dict[bytes, tuple[int, int]] = {}
     tags = [b"desc", b"cprt", b"wtpt", *_PRIMARIES, b"rTRC", b"gTRC", b"bTRC"]
     at, body = 128 + 4 + 12 * len(tags), b""
     for tag, block in blocks.items():

@@ -15,6 +15,7 @@ import rawpy
 from denoise.cfa import PATTERNS
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.images import RawImage, RawMetadata
+from denoise.io.raw_color import D65, as_shot_neutral, camera_matrix
 from denoise.io.raw_tags import DngRaw, RawTags, read_jpeg_tags, read_tags
 from noise_models.base import NoiseModelError, SensorSettings
 from noise_models.level import NoiseLevel
@@ -27,7 +28,6 @@ RAW_SUFFIXES: Final[tuple[str, ...]] = (
 """Suffixes, in lower case, that are read as RAW files of a camera."""
 
 _FLIP_TO_ORIENTATION: Final = {0: 1, 3: 3, 5: 8, 6: 6}
-_D65: Final = 21
 _RAW_ONLY: Final = "Give the camera's RAW file with its colour filter mosaic"
 _KNOWN_STARTS: Final = (
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -338,9 +338,8 @@ def _metadata(
     matrices, illuminants = tags.color_matrices, tags.illuminants
     dng_tags = dict(tags.dng_tags)
     if not tags.is_dng:
-        table = np.asarray(raw.rgb_xyz_matrix, np.float64)[:3]
-        if table.shape == (3, 3) and np.isfinite(table).all() and abs(np.linalg.det(table)) > 1e-9:
-            matrices, illuminants = (table,), (_D65,)
+        matrices = camera_matrix(raw)
+        illuminants = (D65,) * len(matrices)
         if sizes.pixel_aspect not in (0.0, 1.0):
             dng_tags[50718] = (5, 2, _default_scale(sizes.pixel_aspect))
     if 51008 in dng_tags and not _keeps_opcode_list_1(dng_tags[51008][2], tags.dng):
@@ -356,7 +355,7 @@ def _metadata(
         orientation=orientation,
         color_matrices=matrices,
         illuminants=illuminants,
-        as_shot_neutral=_neutral(raw, tags),
+        as_shot_neutral=as_shot_neutral(raw, tags),
         baseline_exposure=tags.baseline_exposure,
         default_crop=_default_crop(raw, tags, shape),
         aperture=tags.aperture or other.aperture or None,
@@ -384,21 +383,6 @@ def _keeps_opcode_list_1(opcodes: Any, dng: DngRaw | None) -> bool:
             return False
         at += 16 + int.from_bytes(opcodes[at + 12 : at + 16], "big")
     return 0 < count <= 64
-
-
-def _neutral(raw: rawpy.RawPy, tags: RawTags) -> tuple[float, float, float] | None:
-    if len(tags.as_shot_neutral) == 3 and min(tags.as_shot_neutral) > 0:
-        red, green, blue = tags.as_shot_neutral
-        return red / green, 1.0, blue / green
-    if tags.white_xy is not None and tags.color_matrices and tags.white_xy[1] > 0:
-        x, y = tags.white_xy
-        camera = tags.color_matrices[-1] @ np.array([x / y, 1.0, (1 - x - y) / y])
-        if camera.shape == (3,) and camera.min() > 0:
-            return float(camera[0] / camera[1]), 1.0, float(camera[2] / camera[1])
-    gains = raw.camera_whitebalance
-    if not tags.is_dng and raw.num_colors == 3 and min(gains[:3]) > 0:
-        return gains[1] / gains[0], 1.0, gains[1] / gains[2]
-    return None
 
 
 def _default_crop(raw: rawpy.RawPy, tags: RawTags, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +9,7 @@ import numpy.typing as npt
 from denoise import cfa as cfa_layout
 from denoise.images import RawImage
 from denoise.io.dng_tags import color_matrices, neutral
-
-_XYZ_TO_SRGB: Final = np.array(
-    [[3.2404542, -1.5371385, -0.4985314], [-0.9692660, 1.8760108, 0.0415560], [0.0556434, -0.2040259, 1.0572252]]
-)
+from denoise.io.raw_color import XYZ_TO_SRGB
 
 
 def thumbnail(image: RawImage, long_side: int = 1024) -> npt.NDArray[np.uint8]:
@@ -59,7 +54,7 @@ def _from_preview(image: RawImage, long_side: int) -> npt.NDArray[np.uint8] | No
         return None
     if picture is None:
         return None
-    picture = _to_sensor_orientation(picture, image)
+    picture = _to_sensor_orientation(np.asarray(picture, np.uint8), image)
     return np.ascontiguousarray(_shrink(picture, long_side)[..., ::-1])
 
 
@@ -97,8 +92,8 @@ def _render(image: RawImage, long_side: int) -> npt.NDArray[np.uint8]:
         camera = np.stack([planes[0], (planes[1] + planes[2]) / 2, planes[3]], axis=-1)
         camera /= np.asarray(neutral(image), np.float32)
         np.clip(camera, 0, 1, out=camera)
-        camera_to_srgb = _XYZ_TO_SRGB @ np.linalg.inv(color_matrices(image)[0][-1])
-        camera_to_srgb = np.linalg.inv(_rows_to_one(np.linalg.inv(camera_to_srgb)))
+        camera_to_srgb = XYZ_TO_SRGB @ np.linalg.inv(color_matrices(image)[0][-1])
+        camera_to_srgb = np.linalg.inv(_rows_to_one(np.asarray(np.linalg.inv(camera_to_srgb), np.float64)))
         linear = camera @ camera_to_srgb.T.astype(np.float32) * np.float32(gain)
     np.clip(linear, 0, 1, out=linear)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
