@@ -174,7 +174,19 @@ class _Crops:
             crop = functional.interpolate(
                 crop[None], size=(self.side, self.side), mode="bilinear", antialias=True, align_corners=False
             )[0]
-        return turn_planes(crop, int(torch.randint(8, (), generator=generator)))
+        crop = turn_planes(crop, int(torch.randint(8, (), generator=generator)))
+        return _recolour(crop, generator)
+
+
+def _recolour(photo: Tensor, generator: torch.Generator) -> Tensor:
+    """Exchange the channels of (3, H, W), and change its saturation and its tone: few photographs, many colours."""
+    photo = photo[torch.randperm(3, generator=generator)]
+    if torch.rand((), generator=generator) < 0.5:
+        grey = photo.mean(0, keepdim=True)
+        photo = (grey + float(_log_uniform(0.5, 3.0, 1, generator)) * (photo - grey)).clamp(0, 1)
+    if torch.rand((), generator=generator) < 0.3:
+        photo = photo.pow(float(_log_uniform(0.5, 2.0, 1, generator)))
+    return photo
 
 
 def _trim(photo: Tensor, multiple: int) -> Tensor:

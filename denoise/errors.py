@@ -14,6 +14,10 @@ class DenoiseError(Exception):
     """Anything this library refuses to do, with the reason and the remedy in one line."""
 
 
+class UsageError(DenoiseError):
+    """A call whose parts do not fit together; nothing was begun."""
+
+
 class FileFormatError(DenoiseError):
     """A file that cannot be read, or written, as what it claims to be."""
 

@@ -245,8 +245,8 @@ class PhotoMetadata:
     """XMP packet."""
     source: Path | None = None
     """The file it was read from."""
-    resolution: tuple[float, float] | None = None
-    """Pixels per inch, horizontal and vertical."""
+    png_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    """Colour and resolution chunks of a PNG (type, content), kept as they are."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ from denoise.errors import RecipeError, nearest
 from denoise.io.files import atomic_target
 from denoise.manifests import find_files
 from denoise.methods import METHODS
+from denoise.metrics import psnr_db
 from denoise.weights import save_model
 
 _LOG = logging.getLogger(__name__)
@@ -197,8 +198,8 @@ class Trainer:
             assert batch.clean is not None  # noqa: S101  validation always has clean images
             with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
                 denoised = denoiser.denoise(batch.noisy, batch.noise)
-            scores.append(_psnr_db(denoised, batch.clean))
-            noisy_scores.append(_psnr_db(batch.noisy, batch.clean))
+            scores.append(psnr_db(denoised.numpy(), batch.clean.numpy()))
+            noisy_scores.append(psnr_db(batch.noisy.numpy(), batch.clean.numpy()))
         score = float(np.mean(scores))
         self._log({"step": self.step, "validation_psnr_db": score, "noisy_psnr_db": float(np.mean(noisy_scores))})
         _LOG.info("step %d: %.3f dB on validation", self.step, score)
@@ -265,10 +266,6 @@ def _learner(recipe: Recipe) -> nn.Module:
     if recipe.card.method not in METHODS:
         raise RecipeError(f"Method '{recipe.card.method}' is not known. {nearest(recipe.card.method, METHODS)}")
     return cast(nn.Module, METHODS[recipe.card.method].build(recipe.card)).to(memory_format=torch.channels_last)
-
-
-def _psnr_db(image: torch.Tensor, clean: torch.Tensor) -> float:
-    return -10 * math.log10(float((image.clamp(0, 1) - clean).square().mean()))
 
 
 def _revision() -> str:

@@ -33,14 +33,20 @@ _RGB_TO_XYZ: Final = torch.tensor(
 class CameraLook:
     """The pipeline that made a photograph, as far as it has to be undone."""
 
-    rgb_to_camera: Tensor
-    """(3, 3), rows sum to one."""
+    xyz_to_camera: Tensor
+    """(3, 3): what a DNG calls ColorMatrix."""
     red_gain: float
     """White balance of red against green."""
     blue_gain: float
     """White balance of blue against green."""
     rgb_gain: float
     """Brightening of the whole picture."""
+
+    @property
+    def rgb_to_camera(self) -> Tensor:
+        """(3, 3) from linear sRGB, rows sum to one: white stays white."""
+        matrix = self.xyz_to_camera @ _RGB_TO_XYZ
+        return matrix / matrix.sum(1, keepdim=True)
 
     @staticmethod
     def draw(generator: torch.Generator) -> CameraLook:
@@ -50,11 +56,9 @@ class CameraLook:
             return low + (high - low) * float(torch.rand((), generator=generator))
 
         weights = torch.rand(4, generator=generator) + 1e-8
-        matrix = (_XYZ_TO_CAMERA * (weights / weights.sum())[:, None, None]).sum(0) @ _RGB_TO_XYZ
+        matrix = (_XYZ_TO_CAMERA * (weights / weights.sum())[:, None, None]).sum(0)
         brightening = 1 / max(0.3, 0.8 + 0.1 * float(torch.randn((), generator=generator)))
-        return CameraLook(
-            matrix / matrix.sum(1, keepdim=True), uniform(1.4, 2.5), uniform(1.4, 2.4), brightening
-        )
+        return CameraLook(matrix, uniform(1.4, 2.5), uniform(1.4, 2.4), brightening)
 
 
 def unprocess(photo: Tensor, look: CameraLook) -> Tensor:

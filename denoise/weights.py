@@ -36,7 +36,7 @@ def list_models() -> dict[str, ModelCard]:
     return cards
 
 
-def load_model(name: str, *, kind: str = "raw", verify: bool = True) -> Denoiser:
+def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verify: bool = True) -> Denoiser:
     """Load a model.
 
     Parameters
@@ -45,6 +45,8 @@ def load_model(name: str, *, kind: str = "raw", verify: bool = True) -> Denoiser
         An id, the name of a method (its default weights for ``kind``), "auto", or the path of a ``.safetensors`` file.
     kind : str
         Kind of image, "raw" or "photo": chooses the default weights of a method.
+    planes : int, optional
+        Planes of the image: a RAW of one plane (no colour filters) gets other default weights.
     verify : bool
         Compare the tensors with the checksum on the card.
 
@@ -55,14 +57,14 @@ def load_model(name: str, *, kind: str = "raw", verify: bool = True) -> Denoiser
     """
     if name.endswith(SUFFIX) or Path(name).is_file():
         return _load_file(Path(name), verify)
-    identity = resolve_model(name, kind)
+    identity = resolve_model(name, kind, planes)
     method = identity.partition(".")[0]
     if method in METHODS and METHODS[method].card is not None:
         return METHODS[method].denoiser(METHODS[method].card)
     return _load_file(shipped_folder("weights") / f"{identity}{SUFFIX}", verify)
 
 
-def resolve_model(name: str, kind: str) -> str:
+def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
     """Return the id of a model from an id, a method's name or "auto".
 
     Raises
@@ -75,7 +77,7 @@ def resolve_model(name: str, kind: str) -> str:
         return name
     method = "supervised" if name == "auto" else name
     if method in METHODS:
-        identity = DEFAULT_MODELS.get((method, kind))
+        identity = DEFAULT_MODELS.get((method, "photo" if planes == 1 else kind))
         if identity in cards:
             return identity
         raise WeightsError(
@@ -83,6 +85,17 @@ def resolve_model(name: str, kind: str) -> str:
             f"Choose another --model. Known: {', '.join(cards)}."
         )
     raise WeightsError(f"Model '{name}' is not known. {nearest(name, [*cards, *METHODS])}")
+
+
+def find_card(name: str) -> ModelCard:
+    """Return the card of an id or a weights file.
+
+    Raises
+    ------
+    WeightsError
+        If there is none.
+    """
+    return read_card(Path(name)) if name.endswith(SUFFIX) else list_models()[resolve_model(name, "raw")]
 
 
 def save_model(path: Path, card: ModelCard, tensors: Mapping[str, torch.Tensor]) -> ModelCard:
