@@ -116,7 +116,8 @@ def write_structure(
             )
             mono = image.cfa == "MONO"
             options: dict[str, Any] = {
-                "photometric": _LINEAR_RAW if mono else _CFA,
+                # tifffile wants three samples for LinearRaw: a mono sensor's plane is written as grey and renamed below.
+                "photometric": "minisblack" if mono else _CFA,
                 "subfiletype": 0,
                 "resolution": (300, 300),
                 "resolutionunit": "inch",
@@ -124,9 +125,6 @@ def write_structure(
                 "software": False,
                 "extratags": _extratags(raw_tags(image, noise_reduction)),
             }
-            if mono:
-                # Lists of extra samples make newer tifffile take each row for an image: False is right with all.
-                options["extrasamples"] = False
             if compression == "none":
                 tiff.write(image.mosaic, rowsperstrip=64, **options)
             else:
@@ -139,6 +137,9 @@ def write_structure(
                     bitspersample=16,
                     **options,
                 )
+        if mono:
+            with tifffile.TiffFile(path, mode="r+b") as tiff:
+                tiff.pages[0].pages[0].tags[262].overwrite(_LINEAR_RAW)  # pyright: ignore[reportOptionalSubscript]
     except PARSE_ERRORS as error:
         raise FileFormatError(f"Cannot write {path.name} as DNG: {error}. Please report this.") from error
 
@@ -157,7 +158,8 @@ def _jpeg_tiles(image: RawImage) -> Iterator[bytes]:
         missing = _TILE - part.shape[0], _TILE - part.shape[1]
         if any(missing):
             part = np.pad(part, ((0, missing[0]), (0, missing[1])), mode="edge")
-        return imagecodecs.jpeg8_encode(np.ascontiguousarray(part), lossless=True, predictor=1, bitspersample=16)
+        tile = np.ascontiguousarray(part)
+        return bytes(imagecodecs.jpeg8_encode(tile, lossless=True, predictor=1, bitspersample=16))
 
     with ThreadPoolExecutor(2) as threads:
         for start in range(0, len(corners), 64):

@@ -148,4 +148,4 @@ def _standard_error(source: RawImage, index: int, means: npt.NDArray[np.float32]
         return np.zeros_like(means)
     level = source.noise.for_channels(source.shape[0])
     variance = level.shot[..., index] * np.maximum(means, 0) + level.read[..., index]
-    return np.sqrt(np.asarray(variance, np.float32)) / BLOCK
+    return np.asarray(np.sqrt(variance) / BLOCK, np.float32)

@@ -156,7 +156,7 @@ def _refuse_dng(source: Path, dng: DngRaw) -> None:
         raise FileFormatError(f"{source} holds no pixels ({dng.width}x{dng.height}). Copy it again from the camera.")
     expected = dng.width * dng.height * dng.samples * dng.bits // 8
     too_few = dng.data_bytes < expected if dng.compression == 1 else 8 * dng.data_bytes * 2 < dng.width * dng.height
-    too_many = dng.compression == 1 and not dng.tiled and dng.data_bytes > 1.5 * expected + 65536
+    too_many = dng.compression == 1 and not dng.tiled and dng.data_bytes > 1.5 * expected + 4096
     if too_few or too_many:
         raise FileFormatError(
             f"{source} says that it holds {dng.width}x{dng.height} pixels of {dng.bits} bit, but its pixel data are "
