@@ -8,7 +8,7 @@ import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import ClassVar, Final, Literal, cast, get_args
 
 import torch
 
@@ -18,6 +18,7 @@ from denoise.errors import DeviceError, nearest
 Precision = Literal["float32", "bfloat16", "float16"]
 
 GIB: Final = 1 << 30
+_SHARE_OF_REUSABLE: Final = 0.9
 DTYPES: Final[dict[Precision, torch.dtype]] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -88,11 +89,36 @@ def choose_device(asked: str = "auto") -> torch.device:
     return torch.device(wanted)
 
 
+class _MallocInfo(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    # arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, then free bytes, and keepcost.
+    _fields_: ClassVar = [
+        ("before", ctypes.c_size_t * 8),
+        ("fordblks", ctypes.c_size_t),
+        ("keepcost", ctypes.c_size_t),
+    ]
+
+
+def _reusable_bytes() -> int:
+    """Return what was freed but is still held by the C library, ready for the next layer; 0 if it does not say."""
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError, TypeError):
+        return 0
+    ask.restype = _MallocInfo
+    return int(ask().fordblks)
+
+
 def resident_bytes() -> int:
-    """Return the memory that this process holds now [bytes]."""
+    """Return the memory that this process holds now and cannot use again [bytes].
+
+    What `keep_memory` kept of an earlier image is not counted: the next one will use it.
+    """
     statm = Path("/proc/self/statm")
     if statm.exists():
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        held = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return max(held - int(_SHARE_OF_REUSABLE * _reusable_bytes()), held // 8)
     try:
         import resource
     except ImportError:
@@ -217,7 +243,7 @@ def choose_precision(asked: str, card: ModelCard, report: DeviceReport) -> tuple
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says, truly, that memory ran out."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
     words = str(error)
     return isinstance(error, RuntimeError) and ("can't allocate memory" in words or "out of memory" in words)

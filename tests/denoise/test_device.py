@@ -91,7 +91,7 @@ def test_timing_itself_is_short() -> None:
 
 def test_only_real_out_of_memory_errors_count() -> None:
     assert is_out_of_memory(MemoryError())
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory."))
     assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"))
     assert not is_out_of_memory(RuntimeError("expected 4 channels"))
     assert not is_out_of_memory(ValueError("out of memory"))
