@@ -90,7 +90,7 @@ def write_dng(
                     target.name,
                     reason,
                 )
-        verify_dng(temporary, image, source)
+        verify_dng(temporary, image, source, name=target.name)
 
 
 def write_structure(
@@ -116,7 +116,7 @@ def write_structure(
             )
             mono = image.cfa == "MONO"
             options: dict[str, Any] = {
-                # tifffile wants three samples for LinearRaw: a mono sensor's plane is written as grey and renamed below.
+                # tifffile wants three samples for LinearRaw: a mono plane is written as grey and renamed below.
                 "photometric": "minisblack" if mono else _CFA,
                 "subfiletype": 0,
                 "resolution": (300, 300),
@@ -125,14 +125,16 @@ def write_structure(
                 "software": False,
                 "extratags": _extratags(raw_tags(image, noise_reduction)),
             }
-            if compression == "none":
+            # LibRaw and dcraw break a tile's rows at the picture's width: no tile may be wider.
+            tile = tuple(min(_TILE, side // 16 * 16) for side in image.mosaic.shape)
+            if compression == "none" or min(tile) == 0:
                 tiff.write(image.mosaic, rowsperstrip=64, **options)
             else:
                 tiff.write(
-                    _jpeg_tiles(image),
+                    _jpeg_tiles(image, *tile),
                     shape=image.mosaic.shape,
                     dtype=np.uint16,
-                    tile=(_TILE, _TILE),
+                    tile=tile,
                     compression=_JPEG,
                     bitspersample=16,
                     **options,
@@ -148,14 +150,14 @@ def _extratags(tags: list[tuple[int, int, int, Any]]) -> list[tuple[int, int, in
     return [(code, kind, count, value, True) for code, kind, count, value in tags]
 
 
-def _jpeg_tiles(image: RawImage) -> Iterator[bytes]:
+def _jpeg_tiles(image: RawImage, tile_height: int, tile_width: int) -> Iterator[bytes]:
     """Yield the mosaic as lossless JPEG tiles in reading order, packed on two threads."""
     height, width = image.mosaic.shape
-    corners = [(top, left) for top in range(0, height, _TILE) for left in range(0, width, _TILE)]
+    corners = [(top, left) for top in range(0, height, tile_height) for left in range(0, width, tile_width)]
 
     def encode(corner: tuple[int, int]) -> bytes:
-        part = image.mosaic[corner[0] : corner[0] + _TILE, corner[1] : corner[1] + _TILE]
-        missing = _TILE - part.shape[0], _TILE - part.shape[1]
+        part = image.mosaic[corner[0] : corner[0] + tile_height, corner[1] : corner[1] + tile_width]
+        missing = tile_height - part.shape[0], tile_width - part.shape[1]
         if any(missing):
             part = np.pad(part, ((0, missing[0]), (0, missing[1])), mode="edge")
         tile = np.ascontiguousarray(part)

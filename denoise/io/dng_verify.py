@@ -25,7 +25,7 @@ _BLOCKS_ALLOWED: Final = 0.01
 _BAND: Final = 512
 
 
-def verify_dng(path: Path, image: RawImage, source: RawImage | None = None) -> None:
+def verify_dng(path: Path, image: RawImage, source: RawImage | None = None, *, name: str = "") -> None:
     """Compare a written DNG with its image, and the image with its source.
 
     Parameters
@@ -36,44 +36,47 @@ def verify_dng(path: Path, image: RawImage, source: RawImage | None = None) -> N
         What was to be written.
     source : RawImage, optional
         The photograph before denoising.
+    name : str, optional
+        What a message calls the file, if not by its own name.
 
     Raises
     ------
     VerificationError
         If pixels, pattern, size, levels, matrix, neutral, orientation or crop differ, or if the means of blocks moved.
     """
+    name = name or path.name
     tags = read_tags(path)
     if tags.dng is None:
-        raise _wrong(path, "is a DNG", "no raw IFD", "one")
-    _compare_tags(path, image, tags, tags.dng)
-    _compare_pixels(path, image)
+        raise _wrong(name, "is a DNG", "no raw IFD", "one")
+    _compare_tags(name, image, tags, tags.dng)
+    _compare_pixels(path, name, image)
     if source is not None:
-        _compare_source(path, image, source)
+        _compare_source(name, image, source)
 
 
-def _wrong(path: Path, what: str, found: object, expected: object) -> VerificationError:
+def _wrong(name: str, what: str, found: object, expected: object) -> VerificationError:
     return VerificationError(
-        f"{path.name} was written and read again, but {what}: found {found}, expected {expected}. The file was "
+        f"{name} was written and read again, but {what}: found {found}, expected {expected}. The file was "
         "removed; please report this with the camera's file."
     )
 
 
-def _compare_tags(path: Path, image: RawImage, tags: RawTags, dng: DngRaw) -> None:
+def _compare_tags(name: str, image: RawImage, tags: RawTags, dng: DngRaw) -> None:
     height, width = image.mosaic.shape
     if (dng.height, dng.width) != (height, width) or dng.active_area != (0, 0, height, width):
-        raise _wrong(path, "its size differs", f"{dng.width}x{dng.height}", f"{width}x{height}")
+        raise _wrong(name, "its size differs", f"{dng.width}x{dng.height}", f"{width}x{height}")
     if dng.cfa != image.cfa:
-        raise _wrong(path, "its colour filter pattern differs", dng.cfa, image.cfa)
+        raise _wrong(name, "its colour filter pattern differs", dng.cfa, image.cfa)
     black = np.full((2, 2), image.black_dn[0, 0]) if image.cfa == "MONO" else image.black_dn
     if dng.black_dn is None or not np.allclose(dng.black_dn, black, rtol=0, atol=0.01):
-        raise _wrong(path, "its black level differs", dng.black_dn, black)
+        raise _wrong(name, "its black level differs", dng.black_dn, black)
     if dng.white_dn is None or abs(dng.white_dn - image.white_dn) > 0.5:
-        raise _wrong(path, "its white level differs", dng.white_dn, image.white_dn)
+        raise _wrong(name, "its white level differs", dng.white_dn, image.white_dn)
     if (tags.orientation or 1) != image.metadata.orientation:
-        raise _wrong(path, "its orientation differs", tags.orientation, image.metadata.orientation)
+        raise _wrong(name, "its orientation differs", tags.orientation, image.metadata.orientation)
     crop = image.metadata.default_crop or (0, 0, width, height)
     if dng.default_crop != crop:
-        raise _wrong(path, "its default crop differs", dng.default_crop, crop)
+        raise _wrong(name, "its default crop differs", dng.default_crop, crop)
     if image.cfa == "MONO":
         return
     matrices, _ = color_matrices(image)
@@ -82,39 +85,40 @@ def _compare_tags(path: Path, image: RawImage, tags: RawTags, dng: DngRaw) -> No
         for found, matrix in zip(tags.color_matrices, matrices, strict=False)
     )
     if not same:
-        raise _wrong(path, "its colour matrices differ", tags.color_matrices, matrices)
+        raise _wrong(name, "its colour matrices differ", tags.color_matrices, matrices)
     if not np.allclose(tags.as_shot_neutral, neutral(image), rtol=1e-4):
-        raise _wrong(path, "its as-shot neutral differs", tags.as_shot_neutral, neutral(image))
+        raise _wrong(name, "its as-shot neutral differs", tags.as_shot_neutral, neutral(image))
 
 
-def _compare_pixels(path: Path, image: RawImage) -> None:
+def _compare_pixels(path: Path, name: str, image: RawImage) -> None:
     """Decode with LibRaw, which most converters stand on, and compare every pixel."""
     try:
         with rawpy.imread(str(path)) as raw:
             written = raw.raw_image_visible
             if written.shape != image.mosaic.shape:
-                raise _wrong(path, "LibRaw sees another size", written.shape, image.mosaic.shape)
+                raise _wrong(name, "LibRaw sees another size", written.shape, image.mosaic.shape)
             for top in range(0, written.shape[0], _BAND):
                 if not np.array_equal(written[top : top + _BAND], image.mosaic[top : top + _BAND]):
-                    raise _wrong(path, "its pixels differ", "other values", f"those given, from row {top} on")
-            pattern = "" if raw.raw_pattern is None else "".join("RGBG"[index] for index in raw.raw_pattern.ravel())
-            if image.cfa != "MONO" and pattern != image.cfa:
-                raise _wrong(path, "LibRaw sees another colour filter pattern", pattern, image.cfa)
+                    raise _wrong(name, "its pixels differ", "other values", f"those given, from row {top} on")
+            mono = raw.num_colors == 1 or raw.raw_pattern is None
+            cfa = "MONO" if mono else "".join("RGBG"[index] for index in raw.raw_pattern.ravel())
+            if cfa != image.cfa:
+                raise _wrong(name, "LibRaw sees another colour filter pattern", cfa, image.cfa)
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
-        raise _wrong(path, "LibRaw cannot decode it", error, "a mosaic") from error
+        raise _wrong(name, "LibRaw cannot decode it", error, "a mosaic") from error
 
 
-def _compare_source(path: Path, image: RawImage, source: RawImage) -> None:
+def _compare_source(name: str, image: RawImage, source: RawImage) -> None:
     if image.mosaic.shape != source.mosaic.shape or image.cfa != source.cfa:
         raise _wrong(
-            path,
+            name,
             "it does not fit its source",
             f"{image.cfa} {image.mosaic.shape}",
             f"{source.cfa} {source.mosaic.shape}",
         )
     scale = image.white_dn / source.white_dn
     if not np.allclose(image.black_dn, source.black_dn * scale, rtol=0, atol=0.01 * scale):
-        raise _wrong(path, "its levels are not the source's", image.black_dn, source.black_dn * scale)
+        raise _wrong(name, "its levels are not the source's", image.black_dn, source.black_dn * scale)
     moved, allowed = [], []
     for index in range(image.shape[0]):
         before, after = _block_means(source, index), _block_means(image, index)
@@ -124,7 +128,7 @@ def _compare_source(path: Path, image: RawImage, source: RawImage) -> None:
     if too_far > _BLOCKS_ALLOWED:
         largest = max(float(plane.max()) for plane in moved)
         raise _wrong(
-            path,
+            name,
             "its brightness differs from its source's",
             f"{100 * too_far:.1f} % of all blocks moved (at most by {100 * largest:.1f} % of full scale)",
             f"means of {BLOCK}x{BLOCK} blocks within {100 * BLOCK_TOLERANCE:.1f} % and what noise explains",

@@ -207,6 +207,11 @@ def append_exif_ifd(path: Path, entries: list[tuple[int, int, int, bytes]]) -> N
         start += start % 2
         exif = _ifd(start, entries)
         records = [record for record in records if record[:2] != struct.pack("<H", _EXIF_POINTER)]
+        # Pointers to SubIFDs as LONG: the newer type IFD, which tifffile writes, is not known everywhere.
+        records = [
+            record[:2] + struct.pack("<H", 4) + record[4:] if record[2:4] == b"\x0d\x00" else record
+            for record in records
+        ]
         records.append(struct.pack("<HHII", _EXIF_POINTER, 4, 1, start))
         records.sort(key=lambda record: struct.unpack("<H", record[:2]))
         file.seek(start)
