@@ -1,0 +1,499 @@
+"""The noise of one image, measured from the image itself.
+
+Two estimates of the line ``var(x) = shot * x + read``: from the noisy image alone, and, better, from the noisy image
+with a first denoised version of it. Both look at small blocks, spread over the image by windows, so that a large file
+never stands in memory as floating point.
+
+What tells noise from texture: in a block of white noise every orthonormal Haar coefficient has the noise's variance
+and is independent of every other. So the block's *coarse* coefficients say whether it is flat, and its *finest
+diagonal* ones, which a slope of brightness does not touch, give the variance, without the choice of quiet blocks
+pulling the variance down.
+
+References
+----------
+.. [1] A. Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for single-image raw-data", IEEE TIP
+   17(10), 2008.
+.. [2] H. Feng et al., "YOND: Practical Blind Raw Image Denoising Free from Camera-Specific Data Dependency", 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from noise_models.base import NoiseModelError
+from noise_models.level import NoiseLevel
+
+FloatArray = npt.NDArray[np.float64]
+FloatPlanes = npt.NDArray[np.float32]
+Window = tuple[int, int, int, int]
+"""Top, bottom, left, right, in pixels of a plane."""
+
+_SIDE: Final = 8
+_LEVELS: Final = 3
+_BRIGHTEST: Final = 0.9
+_CLIPPED_SHARE: Final = 1e-3
+_MARGIN_SIGMA: Final = 3.0
+_FEWEST_BLOCKS: Final = 64
+_ROUNDS: Final = 8
+_FLAT_DENOISED: Final = (0.1, 0.3, 1.0)
+
+
+class PlanesByWindow(Protocol):
+    """An image that shows parts of itself as planes; every `denoise.images.Image` does."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Planes, rows, columns."""
+        ...
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> FloatPlanes:
+        """Return planes [top:bottom, left:right] (C, h, w) float32, 0 black and 1 white."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class BlindEstimate:
+    """A noise level measured from one image, and how well."""
+
+    level: NoiseLevel
+    """(C,), source "blind"."""
+    shot_error: FloatArray
+    """Standard error (C,) of ``level.shot`` [1]."""
+    read_error: FloatArray
+    """Standard error (C,) of ``level.read`` [1]."""
+    pixels: int
+    """Pixels, of all planes, in the flat blocks that were used."""
+    flat_share: float
+    """Which part of the unclipped blocks was flat [1]."""
+    message: str
+    """One line for a user where the estimate is doubtful; empty where it is not."""
+
+
+def sample_windows(shape: tuple[int, int, int], *, most: int = 36, side: int = 256) -> list[Window]:
+    """Spread windows evenly over an image.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Planes, rows, columns.
+    most : int
+        How many windows at most.
+    side : int
+        Their height and width; an image of fewer than ``most`` windows is covered by windows of about this side.
+
+    Returns
+    -------
+    list of (top, bottom, left, right)
+        Without overlap, in reading order; always the same for a shape.
+    """
+    per_side = max(1, int(most**0.5))
+    spans = [_spans(length, side, per_side) for length in shape[1:]]
+    return [(top, bottom, left, right) for top, bottom in spans[0] for left, right in spans[1]]
+
+
+def _spans(length: int, side: int, most: int) -> list[tuple[int, int]]:
+    """Spread up to ``most`` spans over ``length``."""
+    count = min(most, max(1, round(length / side)))
+    size = min(length // count, side if count == most else length)
+    gap = (length - count * size) / count
+    starts = [int((index + 0.5) * gap) + index * size for index in range(count)]
+    return [(start, start + size) for start in starts]
+
+
+def estimate(
+    image: FloatPlanes | PlanesByWindow,
+    denoised: FloatPlanes | PlanesByWindow | None = None,
+    *,
+    pooled: bool = True,
+    white: bool = False,
+) -> NoiseLevel:
+    """Estimate the noise level of an image; `measure` without its evidence.
+
+    Returns
+    -------
+    NoiseLevel
+        (C,), source "blind".
+
+    Raises
+    ------
+    NoiseModelError
+        If the image is too small or has no unclipped block.
+    """
+    return measure(image, denoised, pooled=pooled, white=white).level
+
+
+def measure(
+    image: FloatPlanes | PlanesByWindow,
+    denoised: FloatPlanes | PlanesByWindow | None = None,
+    *,
+    pooled: bool = True,
+    white: bool = False,
+    windows: Sequence[Window] | None = None,
+) -> BlindEstimate:
+    """Measure the noise of an image by itself, or with a denoised version of it.
+
+    Parameters
+    ----------
+    image : (C, H, W) float32 array or image
+        The noisy one; 0 black, 1 white, negative values kept.
+    denoised : (C, H, W) float32 array or image, optional
+        A first result of any good denoiser, even under a poor noise level: flat blocks are then found in it, and
+        what texture it shows is taken off the variance. It may compute its windows when asked.
+    pooled : bool
+        One line for all planes, as a sensor has: the gain does not know the colour filter. False where planes were
+        scaled apart.
+    white : bool
+        Variance without slope: ``shot`` = 0, as rendered photographs are commonly described.
+    windows : sequence of (top, bottom, left, right), optional
+        Where to look; default `sample_windows`.
+
+    Returns
+    -------
+    BlindEstimate
+        The level, its standard errors, what it stands on.
+
+    Raises
+    ------
+    NoiseModelError
+        If the image is smaller than 16 x 16 pixels a plane, or every block of it is clipped.
+
+    Notes
+    -----
+    A block counts as flat if at each Haar level l the mean square E_l of its coefficients is no more than white noise
+    explains, one standard error allowed::
+
+        E_l <= v(m) (1 + sqrt(2 / n_l))                                                                 (1)
+
+    where v is the present line, m the block's mean, n_l the number of coefficients. With a denoised image, its own
+    E_l must also be below 0.1, 0.3 and 1 times v(m) from fine to coarse. The line follows by least squares, weighted
+    with the known scatter of a variance, read >= (rounding step)^2 / 12, and (1) is asked again. Unlike [2]_ the
+    variance is not that of the box itself, which holds every gradient and shade and made sigma come out as zero.
+    """
+    noisy = _as_image(image)
+    first = None if denoised is None else _as_image(denoised)
+    planes, height, width = noisy.shape
+    if first is not None and first.shape != noisy.shape:
+        raise NoiseModelError(
+            f"A blind estimate was asked from an image of shape {noisy.shape} and a denoised one of shape "
+            f"{first.shape}, but they must be the same picture. Give two images of one shape."
+        )
+    if min(height, width) < 16:
+        raise NoiseModelError(
+            f"A blind noise estimate was asked of planes of {width}x{height} pixels, but needs at least 16x16 to tell "
+            "noise from picture. Give the noise level: --noise SHOT,READ."
+        )
+    windows = sample_windows(noisy.shape) if windows is None else windows
+    blocks = _gather(noisy, first, windows)
+    groups = [np.arange(planes)] if pooled else [np.array([plane]) for plane in range(planes)]
+    fits = [_fit(blocks.of(group), white) for group in groups]
+    spread = [fits[0 if pooled else plane] for plane in range(planes)]
+    level = NoiseLevel(np.array([fit.shot for fit in spread]), np.array([fit.read for fit in spread]), "blind")
+    messages = [fit.message for fit in fits if fit.message]
+    return BlindEstimate(
+        level,
+        np.array([fit.shot_error for fit in spread]),
+        np.array([fit.read_error for fit in spread]),
+        sum(fit.used for fit in fits) * _SIDE**2,
+        float(np.mean([fit.share for fit in fits])),
+        messages[0] if messages else "",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _ArrayImage:
+    """An array that shows itself by windows."""
+
+    planes: FloatPlanes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.planes.shape[0], self.planes.shape[1], self.planes.shape[2]
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> FloatPlanes:
+        return self.planes[:, top:bottom, left:right].astype(np.float32)
+
+
+def _as_image(image: FloatPlanes | PlanesByWindow) -> PlanesByWindow:
+    """Wrap an array; leave an image as it is."""
+    if not isinstance(image, np.ndarray):
+        return image
+    if image.ndim != 3:
+        raise NoiseModelError(f"A blind noise estimate needs planes (C, H, W), but got shape {image.shape}.")
+    return _ArrayImage(image)
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """What is known of N blocks."""
+
+    plane: npt.NDArray[np.int64]
+    """Which plane, (N,)."""
+    mean: FloatArray
+    """Of the denoised image if there is one, (N,)."""
+    variance: FloatArray
+    """Of the finest diagonal coefficients, less that of the denoised image, (N,)."""
+    energy: FloatArray
+    """E_l of the noisy image, fine to coarse, (N, levels)."""
+    texture: FloatArray | None
+    """E_l of the denoised image, (N, levels)."""
+    lowest: FloatArray
+    """Smallest noisy value, (N,)."""
+    highest: FloatArray
+    """Largest noisy value, (N,)."""
+    step: float
+    """Rounding step of the file, house units."""
+    floor: float
+    """Value at which the file clips darkness; -inf if it does not."""
+    ceiling: float
+    """Value at which it clips light; inf if it does not."""
+
+    def of(self, planes: npt.NDArray[np.int64]) -> _Blocks:
+        """Return the blocks of some planes."""
+        keep = np.isin(self.plane, planes)
+        texture = None if self.texture is None else self.texture[keep]
+        return _Blocks(
+            self.plane[keep], self.mean[keep], self.variance[keep], self.energy[keep], texture, self.lowest[keep],
+            self.highest[keep], self.step, self.floor, self.ceiling,
+        )  # fmt: skip
+
+
+@dataclass(eq=False)
+class _Extremes:
+    """Smallest and largest value so far, and how many pixels sit exactly on them: many if the file clips."""
+
+    lowest: float = np.inf
+    at_lowest: int = 0
+    highest: float = -np.inf
+    at_highest: int = 0
+    pixels: int = 0
+    steps: list[float] = field(default_factory=list)
+
+    def see(self, part: FloatPlanes) -> None:
+        """Take a window into account."""
+        low, high = float(part.min()), float(part.max())
+        if low < self.lowest:
+            self.lowest, self.at_lowest = low, 0
+        if high > self.highest:
+            self.highest, self.at_highest = high, 0
+        self.at_lowest += int(np.count_nonzero(part == self.lowest))
+        self.at_highest += int(np.count_nonzero(part == self.highest))
+        self.pixels += part.size
+        if len(self.steps) < 4:
+            values = np.unique(part[0, :64, :64])
+            gaps = np.diff(values)
+            self.steps.append(float(gaps[gaps > 1e-6].min()) if (gaps > 1e-6).any() else 0.0)
+
+    def floor(self) -> float:
+        """Return where darkness is clipped, or -inf."""
+        return self.lowest if self.at_lowest > _CLIPPED_SHARE * self.pixels else -np.inf
+
+    def ceiling(self) -> float:
+        """Return where light is clipped, or inf."""
+        return self.highest if self.at_highest > _CLIPPED_SHARE * self.pixels else np.inf
+
+
+def _gather(noisy: PlanesByWindow, denoised: PlanesByWindow | None, windows: Sequence[Window]) -> _Blocks:
+    """Reduce the windows to their blocks."""
+    side = _SIDE
+    extremes = _Extremes()
+    rows: list[tuple[FloatArray, ...]] = []
+    for top, bottom, left, right in windows:
+        bottom, right = bottom - (bottom - top) % side, right - (right - left) % side
+        if bottom == top or right == left:
+            continue
+        part = noisy.window(top, bottom, left, right)
+        extremes.see(part)
+        mean, diagonal, energy = haar_energies(part, side)
+        lowest, highest = _fold(part, side, np.minimum), _fold(part, side, np.maximum)
+        texture = np.zeros_like(energy)
+        if denoised is not None:
+            mean, own, texture = haar_energies(denoised.window(top, bottom, left, right), side)
+            diagonal = diagonal - own
+        plane = np.broadcast_to(np.arange(part.shape[0])[:, None, None], mean.shape)
+        rows.append((
+            plane.ravel(), mean.ravel(), diagonal.ravel(), energy.reshape(-1, _LEVELS),
+            texture.reshape(-1, _LEVELS), lowest.ravel(), highest.ravel(),
+        ))  # fmt: skip
+    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    step = min(extremes.steps)
+    return _Blocks(
+        columns[0].astype(np.int64), columns[1], columns[2], columns[3], None if denoised is None else columns[4],
+        columns[5], columns[6], step, extremes.floor(), extremes.ceiling(),
+    )  # fmt: skip
+
+
+def haar_energies(planes: FloatPlanes, side: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Split blocks into orthonormal Haar coefficients and return their mean squares.
+
+    Parameters
+    ----------
+    planes : (C, h, w) float32 array
+        h and w multiples of ``side``.
+    side : int
+        Height and width of a block: a multiple of 8.
+
+    Returns
+    -------
+    mean : (C, h / side, w / side) float64 array
+        Mean of each block.
+    diagonal : (C, h / side, w / side) float64 array
+        Variance of the finest diagonal coefficients by their mean size, less swayed by a lone edge than the mean
+        square. White noise gives its variance, in each output.
+    energy : (C, h / side, w / side, 3) float64 array
+        Mean square of the other coefficients, from fine to coarse: horizontal and vertical of the finest level, then
+        all three of the next two.
+
+    Notes
+    -----
+    variance = mean(abs(d))**2 / (2 / pi + (1 - 2 / pi) / n), unbiased for n normal d                   (1)
+    """
+    smooth: npt.NDArray[Any] = planes
+    energies: list[FloatArray] = []
+    diagonal: FloatArray = np.empty(0)
+    for level in range(_LEVELS):
+        upper, lower = smooth[:, 0::2], smooth[:, 1::2]
+        total, change = upper + lower, upper - lower
+        smooth = np.multiply(total[:, :, 0::2] + total[:, :, 1::2], 0.5, dtype=np.float32)
+        across = total[:, :, 0::2] - total[:, :, 1::2]
+        down = change[:, :, 0::2] + change[:, :, 1::2]
+        cross = change[:, :, 0::2] - change[:, :, 1::2]
+        size = side >> (level + 1)
+        squares = [0.25 * _block_mean(part * part, size) for part in (across, down, cross)]
+        if level == 0:
+            squares.pop()
+            spread = 0.5 * _block_mean(np.abs(cross), size)
+            diagonal = spread**2 / (2 / np.pi + (1 - 2 / np.pi) / size**2)  # (1)
+        energies.append(np.stack(squares).mean(0))
+    size = side >> _LEVELS
+    mean = _block_mean(smooth, size) / 2**_LEVELS
+    return mean, diagonal, np.stack(energies, -1)
+
+
+def _fold(planes: npt.NDArray[Any], side: int, join: np.ufunc) -> npt.NDArray[Any]:
+    """Join the pixels of each block, a power of two on a side, by halves: (C, h / side, w / side)."""
+    while side > 1:
+        planes = join(planes[:, 0::2], planes[:, 1::2])
+        planes = join(planes[:, :, 0::2], planes[:, :, 1::2])
+        side //= 2
+    return planes
+
+
+def _block_mean(planes: npt.NDArray[Any], side: int) -> FloatArray:
+    """Return the mean of each block (C, h / side, w / side)."""
+    return _fold(planes, side, np.add).astype(np.float64) / side**2
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A fitted line and what it stands on."""
+
+    shot: float
+    read: float
+    shot_error: float
+    read_error: float
+    used: int
+    share: float
+    message: str
+
+    def at(self, mean: FloatArray) -> FloatArray:
+        """Variance at a signal."""
+        return self.shot * np.maximum(mean, 0.0) + self.read
+
+
+def _fit(blocks: _Blocks, white: bool) -> _Line:
+    """Find the flat blocks and the line through their variances, in turns."""
+    floor = max(blocks.step**2 / 12, 1e-12)
+    sound = (blocks.lowest > blocks.floor) & (blocks.highest < min(blocks.ceiling, 0.98))
+    sound &= blocks.mean < _BRIGHTEST
+    if not sound.any():
+        raise NoiseModelError(
+            "A blind noise estimate was asked, but every block of the image holds clipped pixels. "
+            "Give the noise level: --noise SHOT,READ."
+        )
+    line = _first_line(blocks, sound, white, floor)
+    for _ in range(_ROUNDS):
+        line = _next_line(blocks, sound, line, white, floor)
+    return line
+
+
+def _first_line(blocks: _Blocks, sound: npt.NDArray[np.bool_], white: bool, floor: float) -> _Line:
+    """Start from the blocks of each brightness whose coarse coefficients are smallest."""
+    where = np.flatnonzero(sound)
+    ordered = where[np.argsort(blocks.mean[where], kind="stable")]
+    coarse = (blocks.energy if blocks.texture is None else blocks.texture)[:, 1:].max(1)
+    chosen = []
+    for part in np.array_split(ordered, max(1, min(24, len(ordered) // 16))):
+        chosen.append(part[np.argsort(coarse[part], kind="stable")[: max(4, len(part) // 8)]])
+    kept = np.concatenate(chosen)
+    variance = np.maximum(blocks.variance[kept], floor)
+    rough = np.full(len(kept), float(np.median(variance)))
+    line = _solve(blocks.mean[kept], variance, rough, white, floor, len(kept) / len(where), "")
+    for _ in range(3):
+        # Texture only adds, so blocks far above the line are left out from the start.
+        v = line.at(blocks.mean[kept])
+        near = variance < 2 * v
+        if near.sum() < 4:
+            break
+        line = _solve(blocks.mean[kept][near], variance[near], v[near], white, floor, len(kept) / len(where), "")
+    return line
+
+
+def _next_line(blocks: _Blocks, sound: npt.NDArray[np.bool_], line: _Line, white: bool, floor: float) -> _Line:
+    """Ask again which blocks are flat, and fit again."""
+    v = line.at(blocks.mean)
+    reach = _MARGIN_SIGMA * np.sqrt(v)
+    usable = sound & (blocks.mean - reach > blocks.floor) & (blocks.mean + reach < min(blocks.ceiling, 0.98))
+    if usable.sum() < _FEWEST_BLOCKS // 4:
+        usable = sound
+    counts = _SIDE**2 * np.array([0.5, 3 / 16, 3 / 64])
+    score = (blocks.energy / (v[:, None] * (1 + np.sqrt(2 / counts)))).max(1)  # (1)
+    if blocks.texture is not None:
+        score = np.maximum(score, (blocks.texture / (v[:, None] * np.array(_FLAT_DENOISED))).max(1))
+    where = np.flatnonzero(usable)
+    flat = where[score[where] <= 1]
+    message = ""
+    if len(flat) < min(_FEWEST_BLOCKS, len(where)):
+        fewest = min(len(where), max(_FEWEST_BLOCKS // 4, len(where) // 200))
+        found = len(flat)
+        flat = where[np.argsort(score[where], kind="stable")[: max(fewest, found)]]
+        message = (
+            f"Only {found} of {len(where)} blocks of the picture are flat, so the noise estimate is doubtful: it may "
+            "hold texture. Give --noise SHOT,READ if you know it."
+        )
+    scatter = np.sqrt(2 / (_SIDE**2 / 4))
+    inside = flat[blocks.variance[flat] < v[flat] * (1 + 4 * scatter)]
+    if len(inside) < max(4, len(flat) // 4):
+        inside = flat
+    share = len(flat) / len(where)
+    return _solve(blocks.mean[inside], blocks.variance[inside], v[inside], white, floor, share, message)
+
+
+def _solve(
+    mean: FloatArray, variance: FloatArray, present: FloatArray, white: bool, floor: float, share: float,
+    message: str,
+) -> _Line:  # fmt: skip
+    """Fit by weighted least squares, shot >= 0 and read >= floor; a variance of n values scatters by v sqrt(2 / n)."""
+    weight = (_SIDE**2 / 4) / (2 * np.maximum(present, floor) ** 2)
+    mean = np.maximum(mean, 0.0)
+    total, first, second = weight.sum(), (weight * mean).sum(), (weight * mean**2).sum()
+    value, slope = (weight * variance).sum(), (weight * mean * variance).sum()
+    determinant = total * second - first**2
+    shot, read = 0.0, value / total
+    line = not white and determinant > 1e-9 * total * second
+    if line:
+        shot, read = (total * slope - first * value) / determinant, (second * value - first * slope) / determinant
+        if shot < 0:
+            shot, read = 0.0, value / total
+        elif read < floor:
+            shot, read = (slope - floor * first) / second, floor
+    read = max(read, floor)
+    shot = max(shot, 0.0)
+    excess = max(1.0, float((weight * (variance - shot * mean - read) ** 2).mean())) ** 0.5
+    shot_error = float(np.sqrt(total / determinant)) * excess if line else 0.0
+    read_error = float(np.sqrt(second / determinant if line else 1 / total)) * excess
+    return _Line(float(shot), float(read), shot_error, read_error, len(mean), share, message)
