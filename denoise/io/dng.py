@@ -17,7 +17,7 @@ import tifffile
 from denoise.errors import FileFormatError
 from denoise.images import RawImage
 from denoise.io.dng_tags import profile_tags, raw_tags
-from denoise.io.dng_verify import verify_dng
+from denoise.io.dng_verify import verify_completed, verify_dng
 from denoise.io.exif import ExifTool, append_exif_ifd, core_exif
 from denoise.io.files import atomic_target
 from denoise.io.raw_tags import PARSE_ERRORS
@@ -82,15 +82,27 @@ def write_dng(
         name = camera_file.name if camera_file is not None else ""
         write_structure(temporary, image, name, noise_reduction, compression)
         append_exif_ifd(temporary, core_exif(image))
-        if camera_file is not None:
-            reason = tool.copy(camera_file, temporary)
-            if reason:
-                _LOGGER.warning(
-                    "%s holds only the core EXIF tags (camera, ISO, exposure, date), without lens and maker notes: %s.",
-                    target.name,
-                    reason,
-                )
-        verify_dng(temporary, image, source, name=target.name)
+        if camera_file is None:
+            verify_dng(temporary, image, source, name=target.name)
+            return
+        completed = temporary.with_name(f"{temporary.stem}-complete.dng")
+        try:
+            # Another process copies the tags into a second file while LibRaw checks the pixels of the first.
+            with ThreadPoolExecutor(1) as thread:
+                copying = thread.submit(tool.copy, camera_file, temporary, completed)
+                verify_dng(temporary, image, source, name=target.name)
+            reason = copying.result()
+            if not reason:
+                verify_completed(completed, temporary, image, name=target.name)
+                completed.replace(temporary)
+        finally:
+            completed.unlink(missing_ok=True)
+        if reason:
+            _LOGGER.warning(
+                "%s holds only the core EXIF tags (camera, ISO, exposure, date), without lens and maker notes: %s.",
+                target.name,
+                reason,
+            )
 
 
 def write_structure(

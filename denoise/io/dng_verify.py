@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import rawpy
+import tifffile
 
 from denoise import cfa as cfa_layout
 from denoise.errors import VerificationError
 from denoise.images import RawImage
 from denoise.io.dng_tags import color_matrices, neutral
-from denoise.io.raw_tags import DngRaw, RawTags, read_tags
+from denoise.io.raw_tags import DngRaw, RawTags, quiet_tifffile, read_tags
 
 BLOCK: Final = 16
 """Side of the blocks whose means are compared, in pixels of one colour plane."""
@@ -52,6 +53,34 @@ def verify_dng(path: Path, image: RawImage, source: RawImage | None = None, *, n
     _compare_pixels(path, name, image)
     if source is not None:
         _compare_source(name, image, source)
+
+
+def verify_completed(path: Path, checked: Path, image: RawImage, *, name: str) -> None:
+    """Compare a DNG whose EXIF was completed with the checked file that it was made of: tags by value, pixels by byte.
+
+    Raises
+    ------
+    VerificationError
+        If the tags no longer agree with the image, or the packed pixels differ.
+    """
+    tags = read_tags(path)
+    if tags.dng is None:
+        raise _wrong(name, "completing its EXIF broke it", "no raw IFD", "one")
+    _compare_tags(name, image, tags, tags.dng)
+    with quiet_tifffile(), tifffile.TiffFile(path) as after, tifffile.TiffFile(checked) as before:
+        pages = [tiff.pages[0].pages[0] for tiff in (after, before)]  # pyright: ignore[reportOptionalSubscript]
+        same = pages[0].databytecounts == pages[1].databytecounts
+        with path.open("rb") as left, checked.open("rb") as right:
+            for places in zip(
+                *(zip(page.dataoffsets, page.databytecounts, strict=True) for page in pages), strict=False
+            ):
+                contents = []
+                for file, (offset, count) in zip((left, right), places, strict=True):
+                    file.seek(offset)
+                    contents.append(file.read(count))
+                same = same and contents[0] == contents[1]
+    if not same:
+        raise _wrong(name, "completing its EXIF changed its pixels", "other bytes", "the same")
 
 
 def _wrong(name: str, what: str, found: object, expected: object) -> VerificationError:

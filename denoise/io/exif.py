@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import threading
@@ -78,37 +79,46 @@ class ExifTool:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         except OSError:
             return False
         return True
 
-    def copy(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> str:
+    def copy(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        output: str | os.PathLike[str] | None = None,
+    ) -> str:
         """Copy what the source says of the exposure, place, lens and maker into a written file.
 
         Parameters
         ----------
         source, target : path
-            The camera's file, and the file to complete in place.
+            The camera's file, and the file to complete.
+        output : path, optional
+            A file, not there yet, for the completed one; the target is completed in place without it.
 
         Returns
         -------
         str
             Empty if it is done, else the reason why not, for a warning.
         """
-        names = [os.fsencode(Path(path).absolute()) for path in (source, target)]
+        names = [os.fsencode(Path(path).absolute()) for path in (source, target, output or target)]
         if any(mark in name for name in names for mark in (b"\n", b"\r")):
             return "a file name holds a line break"
         if not self.start():
             return "exiftool is not installed"
-        arguments = [b"-charset", b"filename=utf8", b"-m", b"-overwrite_original", b"-TagsFromFile", names[0]]
+        arguments = [b"-charset", b"filename=utf8", b"-m", b"-TagsFromFile", names[0]]
         arguments += [argument.encode() for argument in _COPY]
+        arguments += [b"-overwrite_original"] if output is None else [b"-o", names[2]]
         try:
             answer = self._ask([*arguments, names[1]])
         except OSError as error:
-            self._kill()
+            self.close()
             return f"exiftool died ({error.strerror or error})"
-        if "1 image files updated" in answer or "1 image files unchanged" in answer:
+        if any(f"1 image files {done}" in answer for done in ("updated", "unchanged", "created", "copied")):
             return ""
         lines = [line for line in answer.splitlines() if line.startswith("Error")] or answer.splitlines()
         return f"exiftool says: {lines[0].strip()}" if lines else "exiftool died"
@@ -117,7 +127,7 @@ class ExifTool:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise BrokenPipeError("not running")
-        watchdog = threading.Timer(self._timeout_s, process.kill)
+        watchdog = threading.Timer(self._timeout_s, _kill, (process,))
         watchdog.daemon = True
         watchdog.start()
         try:
@@ -134,11 +144,6 @@ class ExifTool:
         finally:
             watchdog.cancel()
 
-    def _kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-        self.close()
-
     def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None
@@ -147,12 +152,21 @@ class ExifTool:
         with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
             process.communicate(b"-stay_open\nFalse\n", timeout=10)
         if process.poll() is None:
-            process.kill()
+            _kill(process)
             process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the process and what it started, which could hold its pipes open."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
 
 
 def core_exif(image: RawImage) -> list[tuple[int, int, int, bytes]]:
