@@ -19,6 +19,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 GIB: Final = 1 << 30
 _SHARE_OF_REUSABLE: Final = 0.9
+_TOP_PAD: Final = 64 << 20
 DTYPES: Final[dict[Precision, torch.dtype]] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -107,7 +108,8 @@ def _reusable_bytes() -> int:
     except (OSError, AttributeError, TypeError):
         return 0
     ask.restype = _MallocInfo
-    return int(ask().fordblks)
+    info = ask()
+    return int(info.fordblks) - min(int(info.keepcost), _TOP_PAD)  # the top may never have been touched
 
 
 def resident_bytes() -> int:
@@ -180,6 +182,7 @@ def report_device(device: torch.device) -> DeviceReport:
     """Ask a device for its memory and its abilities."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # kept by torch, to use again
         ampere = torch.cuda.get_device_capability(device) >= (8, 0)
         native: dict[Precision, str] = {"float16": "the card has tensor cores or fast half precision"}
         if ampere:
@@ -265,7 +268,7 @@ def keep_memory() -> bool:
     try:
         libc = ctypes.CDLL(None)
         mmap_max, trim_threshold, top_pad = -4, -1, -2
-        done = [libc.mallopt(mmap_max, 0), libc.mallopt(trim_threshold, 2**31 - 1), libc.mallopt(top_pad, 64 << 20)]
+        done = [libc.mallopt(mmap_max, 0), libc.mallopt(trim_threshold, 2**31 - 1), libc.mallopt(top_pad, _TOP_PAD)]
     except (OSError, AttributeError):
         return False
     return all(done)

@@ -19,7 +19,8 @@ PREFERRED_TILE: Final = 1024
 """Side of a tile where memory allows it: as fast per pixel as smaller ones, and far less is computed twice."""
 HALO_OF_THE_WHOLE: Final = 64
 """Halo for a model that sees the whole image, where that does not fit in one tile."""
-_SHARE_IN_REDUCED: Final = 0.75  # stabilisation, skip and result stay in float32
+_HEAP_SLACK: Final = 1.6  # measured: what the heap holds over what is alive, once freed pieces no longer fit together
+_SHARE_IN_REDUCED: Final = 0.6  # stabilisation, skip and result stay in float32
 _WARM_UP_BYTES: Final = 96 << 20
 _SHARE_OF_AVAILABLE: Final = 0.9
 _ASSUMED_AVAILABLE: Final = 4 * GIB
@@ -74,7 +75,7 @@ class Task:
     unread_bytes: int
     """What of the image is still on disk (mapped), and will come in."""
     bytes_per_pixel: float
-    """Peak of the network's working memory per pixel of a tile's plane, in float32."""
+    """Tensors alive at the network's peak, per pixel of a tile's plane, in float32."""
     macs_per_pixel: float | None
     """Multiplications per pixel of a plane."""
 
@@ -87,7 +88,7 @@ class Task:
         channels = image.shape[0]
         arrays = [value for value in getattr(image, "__dict__", {}).values() if isinstance(value, np.ndarray)]
         mapped = [array for array in arrays if isinstance(array, np.memmap) or isinstance(array.base, np.memmap)]
-        assumed = 2048.0 + 32.0 * channels
+        assumed = 1280.0 + 32.0 * channels
         macs = getattr(model, "macs_per_pixel", None)
         return cls(
             shape=image.shape,
@@ -109,7 +110,7 @@ class Task:
 
     def bytes_in_a_batch(self, tile: tuple[int, int], precision: Precision) -> int:
         """Return the working memory of one tile: the network's, and its planes going in and out [bytes]."""
-        network = self.bytes_per_pixel * (1.0 if precision == "float32" else _SHARE_IN_REDUCED)
+        network = _HEAP_SLACK * self.bytes_per_pixel * (1.0 if precision == "float32" else _SHARE_IN_REDUCED)
         return int(tile[0] * tile[1] * (network + 16 * self.shape[0]))
 
     def peak_bytes(self, grid: Grid, batch: int, precision: Precision, report: DeviceReport) -> int:
