@@ -20,8 +20,8 @@ from denoise.io.dng_tags import profile_tags, raw_tags
 from denoise.io.dng_verify import verify_completed, verify_dng
 from denoise.io.exif import ExifTool, append_exif_ifd, core_exif
 from denoise.io.files import atomic_target
-from denoise.io.raw_tags import PARSE_ERRORS
 from denoise.io.thumbnail import thumbnail
+from denoise.io.tiff_values import PARSE_ERRORS
 from denoise.version import __version__
 
 Compression = Literal["lossless-jpeg", "none"]
@@ -152,8 +152,8 @@ def write_structure(
                     **options,
                 )
         if mono:
-            with tifffile.TiffFile(path, mode="r+b") as tiff:
-                tiff.pages[0].pages[0].tags[262].overwrite(_LINEAR_RAW)  # pyright: ignore[reportOptionalSubscript]
+            with tifffile.TiffFile(path, mode="r+") as tiff:
+                tiff.pages[0].pages[0].tags[262].overwrite(_LINEAR_RAW)  # pyright: ignore
     except PARSE_ERRORS as error:
         raise FileFormatError(f"Cannot write {path.name} as DNG: {error}. Please report this.") from error
 

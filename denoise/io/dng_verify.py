@@ -15,7 +15,9 @@ from denoise import cfa as cfa_layout
 from denoise.errors import VerificationError
 from denoise.images import RawImage
 from denoise.io.dng_tags import color_matrices, neutral
-from denoise.io.raw_tags import DngRaw, RawTags, quiet_tifffile, read_tags
+from denoise.io.raw_tags import DngRaw, RawTags
+from denoise.io.tag_reader import read_tags
+from denoise.io.tiff_values import quiet_tifffile
 
 BLOCK: Final = 16
 """Side of the blocks whose means are compared, in pixels of one colour plane."""
@@ -129,8 +131,8 @@ def _compare_pixels(path: Path, name: str, image: RawImage) -> None:
             for top in range(0, written.shape[0], _BAND):
                 if not np.array_equal(written[top : top + _BAND], image.mosaic[top : top + _BAND]):
                     raise _wrong(name, "its pixels differ", "other values", f"those given, from row {top} on")
-            mono = raw.num_colors == 1 or raw.raw_pattern is None
-            cfa = "MONO" if mono else "".join("RGBG"[index] for index in raw.raw_pattern.ravel())
+            pattern = None if raw.num_colors == 1 else raw.raw_pattern
+            cfa = "MONO" if pattern is None else "".join("RGBG"[index] for index in pattern.ravel())
             if cfa != image.cfa:
                 raise _wrong(name, "LibRaw sees another colour filter pattern", cfa, image.cfa)
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:

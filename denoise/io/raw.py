@@ -16,7 +16,9 @@ from denoise.cfa import PATTERNS
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.images import RawImage, RawMetadata
 from denoise.io.raw_color import D65, as_shot_neutral, camera_matrix
-from denoise.io.raw_tags import DngRaw, RawTags, read_jpeg_tags, read_tags
+from denoise.io.raw_refusals import RAW_ONLY, decoding, foveon, refuse_dng, refuse_no_file, refuse_unfilled
+from denoise.io.raw_tags import DngRaw, RawTags
+from denoise.io.tag_reader import read_jpeg_tags, read_tags
 from noise_models.base import NoiseModelError, SensorSettings
 from noise_models.level import NoiseLevel
 
@@ -28,17 +30,6 @@ RAW_SUFFIXES: Final[tuple[str, ...]] = (
 """Suffixes, in lower case, that are read as RAW files of a camera."""
 
 _FLIP_TO_ORIENTATION: Final = {0: 1, 3: 3, 5: 8, 6: 6}
-_RAW_ONLY: Final = "Give the camera's RAW file with its colour filter mosaic"
-_KNOWN_STARTS: Final = (
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"GIF8", "a GIF picture"),
-    (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"BM", "a BMP picture"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"RIFF", "a RIFF (WebP, AVI, WAV) file"),
-)
 
 
 def read_raw(path: str | os.PathLike[str]) -> RawImage:
@@ -63,10 +54,10 @@ def read_raw(path: str | os.PathLike[str]) -> RawImage:
         If it is missing, empty, truncated, or not what its name says.
     """
     source = Path(path)
-    _refuse_no_file(source)
+    refuse_no_file(source)
     tags = read_tags(source)
     if tags.dng is not None:
-        _refuse_dng(source, tags.dng)
+        refuse_dng(source, tags.dng)
     size = source.stat().st_size
     if tags.data_end > size:
         raise FileFormatError(
@@ -87,7 +78,7 @@ def _image(source: Path, raw: rawpy.RawPy, tags: RawTags) -> RawImage:
             f"{source} says that it holds {sizes.raw_width}x{sizes.raw_height} pixels, far more than its "
             f"{source.stat().st_size} bytes can. The file is damaged; copy it again from the camera or the card."
         )
-    with _decoding(source):
+    with decoding(source):
         raw.unpack()
         pattern = _pattern(source, raw)
         everything = raw.raw_image
@@ -99,7 +90,7 @@ def _image(source: Path, raw: rawpy.RawPy, tags: RawTags) -> RawImage:
             f"{source} says that white is {white_dn:g} DN and black {black_dn.max():g} DN, but white must lie above "
             "black. The file is damaged, or its camera is not known to LibRaw."
         )
-    _refuse_unfilled(source, mosaic, black_dn)
+    refuse_unfilled(source, mosaic, black_dn)
     thumbnail = _thumbnail(raw)
     if thumbnail is not None:
         read_jpeg_tags(thumbnail, tags)
@@ -115,70 +106,11 @@ def _image(source: Path, raw: rawpy.RawPy, tags: RawTags) -> RawImage:
     )
 
 
-def _refuse_no_file(source: Path) -> None:
-    if source.is_dir():
-        raise FileFormatError(f"{source} is a folder, but a RAW file was expected. Give the files in it.")
-    try:
-        size = source.stat().st_size
-        with source.open("rb") as file:
-            file.read(1)
-    except FileNotFoundError:
-        raise FileFormatError(f"{source} does not exist. Check the path.") from None
-    except OSError as error:
-        raise FileFormatError(f"{source} cannot be read: {error.strerror or error}. Check its permissions.") from error
-    if size == 0:
-        raise FileFormatError(f"{source} is empty (0 bytes). Copy it again from the camera or the card.")
-
-
-def _refuse_dng(source: Path, dng: DngRaw) -> None:
-    """Refuse the kinds of DNG that hold no plain mosaic, before any pixel is decoded."""
-    kind = ""
-    if dng.compression in (52546, 50002):
-        kind = "is compressed with JPEG XL"
-    elif dng.compression == 34892 or (dng.compression == 7 and dng.bits == 8 and dng.photometric == 34892):
-        kind = "is a lossy DNG (JPEG of 8 bit), without the sensor's own values"
-    elif dng.is_float:
-        kind = "holds floating-point samples (HDR merge)"
-    elif dng.photometric == 34892 and dng.samples != 1:
-        kind = "is a linear DNG (already demosaiced, as ProRAW, sRAW and panorama merges are)"
-    elif dng.photometric == 32803 and dng.samples != 1:
-        kind = f"holds a mosaic of {dng.samples} samples per pixel"
-    elif dng.photometric == 32803 and dng.cfa.startswith("6x6"):
-        kind = "has an X-Trans mosaic (6x6)"
-    elif dng.photometric == 32803 and dng.cfa not in PATTERNS:
-        kind = f"has the colour filter pattern {dng.cfa}, not red, green and blue in a 2x2 cell"
-    if kind:
-        raise UnsupportedInputError(
-            f"{source} {kind}, which is not served yet. {_RAW_ONLY}, or an uncompressed or losslessly compressed "
-            "mosaic DNG, or render it to TIFF and denoise that as a photograph."
-        )
-    if dng.width * dng.height == 0:
-        raise FileFormatError(f"{source} holds no pixels ({dng.width}x{dng.height}). Copy it again from the camera.")
-    expected = dng.width * dng.height * dng.samples * dng.bits // 8
-    too_few = dng.data_bytes < expected if dng.compression == 1 else 8 * dng.data_bytes * 2 < dng.width * dng.height
-    too_many = dng.compression == 1 and not dng.tiled and dng.data_bytes > 1.5 * expected + 4096
-    if too_few or too_many:
-        raise FileFormatError(
-            f"{source} says that it holds {dng.width}x{dng.height} pixels of {dng.bits} bit, but its pixel data are "
-            f"{dng.data_bytes} bytes. The header or the file is damaged; copy it again from the camera or the card."
-        )
-
-
-def _refuse_unfilled(source: Path, mosaic: npt.NDArray[np.uint16], black_dn: npt.NDArray[np.float64]) -> None:
-    """A decoder that runs out of data may leave the rest at 0, which a sensor with a black level never says."""
-    rows = max(16, mosaic.shape[0] // 64)
-    if black_dn.min() >= 16 and not mosaic[-rows:].any() and mosaic.any():
-        raise FileFormatError(
-            f"{source} ends before its picture does: the last rows hold no values. The file is truncated or its header "
-            "is wrong; copy it again from the camera or the card."
-        )
-
-
 @contextmanager
 def _opened(source: Path) -> Iterator[rawpy.RawPy]:
     raw = rawpy.RawPy()
     try:
-        with _decoding(source):
+        with decoding(source):
             try:
                 raw.open_file(str(source))
             except UnicodeError:
@@ -188,56 +120,14 @@ def _opened(source: Path) -> Iterator[rawpy.RawPy]:
         raw.close()
 
 
-@contextmanager
-def _decoding(source: Path) -> Iterator[None]:
-    """Turn LibRaw's errors into one line that says what to do."""
-    try:
-        yield
-    except (rawpy.LibRawFileUnsupportedError, rawpy.LibRawNotImplementedError, rawpy.NotSupportedError) as error:
-        with source.open("rb") as file:
-            start = file.read(16)
-        known = next((name for magic, name in _KNOWN_STARTS if start.startswith(magic)), "")
-        if start.startswith(b"FOVb"):
-            raise UnsupportedInputError(_foveon(source)) from error
-        if known:
-            raise FileFormatError(f"{source} is {known}, not a RAW file. Give it its right suffix.") from error
-        raise FileFormatError(
-            f"{source} is not a RAW file that LibRaw {'.'.join(map(str, rawpy.libraw_version))} knows. Check that it "
-            "comes straight from a camera, or convert it to a losslessly compressed DNG first."
-        ) from error
-    except (rawpy.LibRawIOError, rawpy.LibRawDataError, rawpy.LibRawTooBigError, rawpy.LibRawBadCropError) as error:
-        raise FileFormatError(
-            f"{source} is damaged, truncated or no RAW file: LibRaw says '{_words(error)}'. Copy it again from the "
-            "camera or the card."
-        ) from error
-    except (rawpy.LibRawUnsufficientMemoryError, MemoryError) as error:
-        raise FileFormatError(
-            f"{source} needs more memory to decode than there is. If it is not a huge picture, its header is damaged."
-        ) from error
-    except rawpy.LibRawError as error:
-        raise FileFormatError(f"{source} cannot be decoded: LibRaw says '{_words(error)}'.") from error
-
-
-def _words(error: Exception) -> str:
-    text = error.args[0] if error.args else error
-    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-
-
-def _foveon(source: Path) -> str:
-    return (
-        f"{source} comes from a Foveon sensor (three layers, no mosaic), which is not served yet. Render it to a "
-        "16-bit TIFF in the camera's converter and denoise that as a photograph."
-    )
-
-
 def _pattern(source: Path, raw: rawpy.RawPy) -> npt.NDArray[np.uint8] | None:
     """Return LibRaw's colour index (2, 2) by position, None for a sensor without filters; refuse all else."""
     if raw.raw_type != rawpy.RawType.Flat:
         if source.suffix.lower() == ".x3f":
-            raise UnsupportedInputError(_foveon(source))
+            raise UnsupportedInputError(foveon(source))
         raise UnsupportedInputError(
             f"{source} holds several colours per pixel (linear DNG, sRAW, mRAW or Foveon), which is not served yet. "
-            f"{_RAW_ONLY}: set the camera to full-size RAW."
+            f"{RAW_ONLY}: set the camera to full-size RAW."
         )
     if raw.num_colors == 1:
         return None
@@ -266,7 +156,7 @@ def _visible(
     """Return a copy of the mosaic without the masked margin, and the pattern at its corner."""
     sizes = raw.sizes
     if everything is None or everything.dtype != np.uint16 or everything.ndim != 2:
-        raise UnsupportedInputError(f"{source} holds no 16-bit mosaic, which is not served yet. {_RAW_ONLY}.")
+        raise UnsupportedInputError(f"{source} holds no 16-bit mosaic, which is not served yet. {RAW_ONLY}.")
     cfa = "MONO" if pattern is None else "".join("RGBG"[index] for row in pattern for index in row)
     top, left, height, width = sizes.top_margin, sizes.left_margin, sizes.height, sizes.width
     if dng is not None and dng.cfa in PATTERNS and everything.shape == (dng.height, dng.width):

@@ -188,11 +188,12 @@ def _jpeg(height: int, width: int) -> bytes:
 
 
 def test_the_thumbnail_is_the_cameras_own() -> None:
-    image = picture(2400, 3200, metadata=replace(picture().metadata, thumbnail=_jpeg(1200, 1600)))
+    image = picture(120, 160, metadata=replace(picture().metadata, thumbnail=_jpeg(1200, 1600)))
     small = thumbnail(image)
     assert small.shape == (768, 1024, 3)
     assert small[100, 100, 0] > 180
     assert small[600, 900].max() < 30
+    assert thumbnail(image, 250).shape == (188, 250, 3)
 
 
 @pytest.mark.parametrize(("orientation", "corner"), [(6, (0, -1)), (8, (-1, 0))])

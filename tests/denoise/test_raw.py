@@ -273,3 +273,16 @@ def test_an_old_camera_with_a_name_beyond_ascii(data_root: Path, tmp_path: Path)
     assert image.metadata.make == "Eastman Kodak Company"
     # LibRaw's table does not hold it, but LibRaw renders it with a matrix all the same.
     assert image.metadata.color_matrices[0].shape == (3, 3)
+
+
+@pytest.mark.data
+def test_a_header_that_lies_prints_nothing_of_its_own(
+    data_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "night.ARW"
+    shutil.copyfile(data_root / "raw" / "sony_a7r3_iso3200.ARW", path)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages[0].pages[0].tags[257].overwrite(6928)  # type: ignore[index]
+    with pytest.raises(FileFormatError, match=r"night\.ARW"):
+        read_raw(path)
+    assert capfd.readouterr().err == ""
