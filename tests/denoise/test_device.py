@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,4 +103,4 @@ def test_only_real_out_of_memory_errors_count() -> None:
 
 def test_memory_is_kept_without_harm() -> None:
     code = "from denoise.engine.device import keep_memory; assert keep_memory() in (True, False)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2])

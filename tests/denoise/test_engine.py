@@ -458,7 +458,8 @@ for _ in range(2):
 def test_sixty_megapixels_stay_within_one_gib(bytes_per_pixel: int) -> None:
     """Twice in one process: what the first image left to the C library must not count against the second."""
     command = [sys.executable, "-c", MEMORY_RUN, str(bytes_per_pixel)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=root)
     assert done.returncode == 0, done.stderr
     first, second = (list(map(float, line.split())) for line in done.stdout.splitlines())
     for peak, planned_gib, *tile in (first, second):
