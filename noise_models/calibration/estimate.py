@@ -1,0 +1,236 @@
+"""From frames to a camera profile: the order of the measurements, and what each gives to the next."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from noise_models.base import CalibrationError
+from noise_models.calibration.blind_gain import GainPerIso
+from noise_models.calibration.checks import Check, verdict
+from noise_models.calibration.dark_sums import sum_darks
+from noise_models.calibration.evidence import Evidence
+from noise_models.calibration.frames import FrameStack
+from noise_models.calibration.linearity import fit_linearity
+from noise_models.calibration.maps import make_maps
+from noise_models.calibration.points import Gains, make_points, modes_of
+from noise_models.calibration.stages import Progress, measure_darks, measure_gains
+from noise_models.fixed_pattern import FixedPattern
+from noise_models.profile import CameraProfile, Provenance, Scatter
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What was measured of a camera, and whether to trust it."""
+
+    profile: CameraProfile
+    """The camera."""
+    fixed_pattern: FixedPattern | None
+    """Its maps; None where none were asked for."""
+    evidence: Evidence
+    """Every fit behind the profile."""
+    checks: tuple[Check, ...]
+    """What was looked at, the grave first."""
+
+    @property
+    def go(self) -> bool:
+        """True if nothing was found that makes the profile wrong."""
+        return verdict(self.checks)
+
+    def save(self, path: Path) -> Path:
+        """Write the profile, and its maps beside it.
+
+        Parameters
+        ----------
+        path : path
+            Of the JSON; the maps get the same name with ``.npz``.
+
+        Returns
+        -------
+        path
+            Of the JSON.
+
+        Raises
+        ------
+        CalibrationError
+            If the verdict is no-go; nothing is written then.
+        """
+        if not self.go:
+            stops = [check for check in self.checks if check.severity == "stop"]
+            raise CalibrationError(
+                f"No profile was written, because it would be wrong: {stops[0].found}. {stops[0].remedy}"
+            )
+        profile = self.profile
+        if self.fixed_pattern is not None:
+            maps = path.with_suffix(".npz")
+            self.fixed_pattern.save(maps)
+            profile = profile.model_copy(update={"fixed_pattern": maps.name})
+        return profile.save(path)
+
+
+def calibrate(
+    stacks: Sequence[FrameStack],
+    *,
+    make: str = "",
+    model: str = "",
+    photos: GainPerIso | None = None,
+    maps: bool = True,
+    tool_version: str = "",
+    progress: Progress | None = None,
+) -> Calibration:
+    """Measure a sensor.
+
+    Parameters
+    ----------
+    stacks : sequence of FrameStack
+        As `noise_models.calibration.frames.group` makes them; dark frames are needed, flats are better than none.
+    make, model : str
+        Name of the camera; by default what the files say.
+    photos : GainPerIso, optional
+        Gain from photographs, used where there are no flats.
+    maps : bool
+        Whether to make the maps of the fixed pattern.
+    tool_version : str
+        Written into the profile.
+    progress : callable, optional
+        Told what is being done.
+
+    Returns
+    -------
+    Calibration
+        Profile, evidence, checks, verdict.
+
+    Raises
+    ------
+    CalibrationError
+        If the frames cannot give a profile: no darks, single frames, light in the darks, flats all saturated, frames
+        that are constant or not finite, frames of several sizes.
+    """
+    tell = progress or _silent
+    darks, flats, checks = _sorted(stacks)
+    info = darks[0].info
+    black = None if info.black_dn is None else np.asarray(info.black_dn, np.float64)
+    white, bit_depth = _white(darks, flats, info.white_dn, info.bit_depth)
+    with tempfile.TemporaryDirectory(prefix="denoise-calibrate-") as folder:
+        measured = measure_darks(darks, black, white, Path(folder), checks, tell)
+        read = {iso: measured.means[iso].fit for iso in sorted(measured.means)}
+        if black is None:
+            black = np.rint(next(iter(read.values())).level_dn)
+            checks.append(Check("black level", "note", f"taken from the darks: {black.mean():.0f} DN", ""))
+        gain_fits, sums, levels = measure_gains(flats, measured.fits, read, white, checks, tell)
+        gains = Gains.of(gain_fits, photos, tuple(read))
+        checks += gains.checks
+        first = next(iter(read.values()))
+        saturation = gain_fits[0].saturation_dn if gain_fits else float(white - first.level_dn.mean())
+        points, rates = make_points(read, measured.fits, gains, black)
+        read_modes, row_modes = modes_of(points)
+        linear = [fit_linearity(sums[iso], levels[iso], saturation) for iso in sums]
+        tell("making the maps of the fixed pattern") if maps else None
+        pattern, pattern_evidence = (
+            make_maps(measured.means, read_modes.breaks_iso, flats, gain_fits, sums) if maps else (None, None)
+        )
+    temperatures = [value for stack in stacks for value in stack.temperatures_c]
+    profile = CameraProfile(
+        make=make or info.make or "unknown",
+        model=model or info.model or "camera",
+        geometry="mono" if info.cfa == "MONO" else "bayer",
+        cfa=info.cfa,  # pyright: ignore[reportArgumentType]
+        bit_depth=bit_depth,
+        black_dn=((black[0, 0], black[0, 1]), (black[1, 0], black[1, 1])),
+        white_dn=white,
+        points=points,
+        breaks_iso=read_modes.breaks_iso,
+        scatter=Scatter(ln_read=read_modes.scatter, ln_row=row_modes.scatter if row_modes else 0.0),
+        provenance=Provenance(
+            date=datetime.now(UTC).date().isoformat(),
+            sources=("denoise calibrate",),
+            tool_version=tool_version,
+            dark_frames=sum(len(stack) for stack in darks),
+            flat_frames=sum(len(stack) for stack in flats),
+            temperature_c=float(np.mean(temperatures)) if temperatures else None,
+            unverified=gains.unverified,
+            notes=gains.notes,
+        ),
+    )
+    evidence = Evidence(
+        darks=tuple(measured.fits),
+        read=read,
+        gains=tuple(gain_fits),
+        gain_source=gains.source,
+        linearity=max(filter(None, linear), key=lambda item: item.used.sum(), default=None),
+        read_modes=read_modes,
+        row_modes=row_modes,
+        rates_dn_per_s=rates,
+        fidelity=measured.fidelity,
+        pattern=pattern_evidence,
+        saturation_dn=saturation,
+        dark_frames=sum(len(stack) for stack in darks),
+        flat_frames=sum(len(stack) for stack in flats),
+        notes=gains.notes,
+    )
+    order = {"stop": 0, "note": 1, "ok": 2}
+    checks += _passed(checks, bool(gain_fits))
+    return Calibration(profile, pattern, evidence, tuple(sorted(checks, key=lambda check: order[check.severity])))
+
+
+def _silent(text: str) -> None:
+    del text
+
+
+def _sorted(stacks: Sequence[FrameStack]) -> tuple[list[FrameStack], list[FrameStack], list[Check]]:
+    """Return darks and flats of two frames or more, and a note on those left out."""
+    darks = [stack for stack in stacks if stack.kind == "dark"]
+    flats = [stack for stack in stacks if stack.kind == "flat"]
+    if not darks:
+        raise CalibrationError(
+            "No dark frame was given, but calibration begins with them: they show the black level and the read noise. "
+            "Shoot some with the lens capped and give them with --darks."
+        )
+    usable = [stack for stack in darks if len(stack) >= 2]
+    if not usable:
+        sum_darks(darks[0])  # raises, and says why one frame is not enough
+    single = [stack for stack in (*darks, *flats) if len(stack) < 2]
+    checks = []
+    if single:
+        where = ", ".join(f"{stack.kind} ISO {stack.iso:g} {stack.exposure_s:g} s" for stack in single[:4])
+        checks.append(
+            Check("repeated frames", "note", f"{len(single)} stacks of one frame were left out ({where})",
+                  "Shoot every combination of ISO, exposure and light twice or more.")
+        )  # fmt: skip
+    return usable, [stack for stack in flats if len(stack) >= 2], checks
+
+
+def _white(
+    darks: Sequence[FrameStack], flats: Sequence[FrameStack], stated: float | None, bit_depth: int | None
+) -> tuple[float, int]:
+    """Return white [DN] and the converter's depth [bit], from the brightest flat where no file states them."""
+    if stated is not None:
+        return stated, bit_depth or max(8, int(np.ceil(np.log2(stated + 1))))
+    by_light = sorted(flats or darks, key=lambda stack: (stack.photons_per_pixel or 0.0, stack.exposure_s))
+    brightest = by_light[-1]
+    highest = float(brightest.read(brightest.paths[0]).mosaic.max())
+    depth = min(max(8, int(np.ceil(np.log2(highest + 1)))), 16)
+    return 2.0**depth - 1, depth
+
+
+def _passed(checks: Sequence[Check], has_flats: bool) -> list[Check]:
+    """Return what was looked at and found in order."""
+    names = ["dark frames not clipped", "dark frames even", "dark level steady", "enough dark frames"]
+    if has_flats:
+        names += [
+            "enough brightnesses",
+            "flats even",
+            "light steady",
+            "photon transfer straight",
+            "flats and darks agree",
+        ]
+    seen = {check.name for check in checks}
+    return [Check(name, "ok", "in order") for name in names if name not in seen]
