@@ -73,12 +73,15 @@ class FixedPattern:
         """Height and width of the sensor [px]."""
         return self.prnu.shape[0], self.prnu.shape[1]
 
-    def shading_dn(self, iso: float, mode: int) -> npt.NDArray[np.float32]:
+    def shading_dn(
+        self, iso: float, mode: int, window: tuple[slice, slice] = (slice(None), slice(None))
+    ) -> npt.NDArray[np.float32]:
         """Return the dark shading (H, W) float32 [DN] at this ISO, in the gain mode with this number."""
-        index = min(mode, self.dark_shading_dn.shape[0] - 1)
+        index = (min(mode, self.dark_shading_dn.shape[0] - 1), *window)
         if self.dark_shading_dn_per_iso is None:
             return self.dark_shading_dn[index]
-        return self.dark_shading_dn[index] + self.dark_shading_dn_per_iso[index] * np.float32(iso)  # (1)
+        growth = self.dark_shading_dn_per_iso[index] * np.float32(iso)
+        return (self.dark_shading_dn[index] + growth).astype(np.float32)  # (1)
 
     def save(self, path: Path) -> None:
         """Write a ``.npz`` file whole or not at all."""

@@ -103,3 +103,32 @@ def quantile(probability: npt.ArrayLike, shape: float) -> npt.NDArray[np.float64
         return below - above
     with np.errstate(over="ignore"):
         return (np.expm1(shape * below) - np.expm1(shape * above)) / shape  # (1)
+
+
+def cumulated(values: npt.ArrayLike, shape: float) -> npt.NDArray[np.float64]:
+    """Return the share of the law of scale 1 that lies below each value, by bisection of the quantile function.
+
+    Parameters
+    ----------
+    values : array of any shape
+        [scale].
+    shape : float
+        Lambda [1].
+
+    Returns
+    -------
+    array
+        float64, same shape, 0 to 1, right to 1e-15.
+    """
+    wanted = np.asarray(values, np.float64)
+    # By symmetry the lower half is enough, and there the logarithm of the share keeps its digits.
+    target = -np.abs(wanted)
+    low, high = np.full(wanted.shape, -700.0), np.full(wanted.shape, np.log(0.5))
+    for _ in range(80):
+        middle = (low + high) / 2
+        above = quantile(np.exp(middle), shape) > target
+        high, low = np.where(above, middle, high), np.where(above, low, middle)
+    share = np.exp((low + high) / 2)
+    if shape > 0:
+        share = np.where(target <= -1 / shape, 0.0, share)
+    return np.where(wanted > 0, 1 - share, share)

@@ -1,0 +1,224 @@
+"""Physics-based sensor noise after ELD, in sensor geometry, parameters looked up in a camera profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noise_models import components
+from noise_models.base import NoiseModelError, SensorSettings
+from noise_models.fixed_pattern import FixedPattern
+from noise_models.gain_point import GainPoint
+from noise_models.parts import switched_off
+from noise_models.profile import CameraProfile
+from noise_models.sampling import add_tukey_lambda_, count_photons_
+
+PARTS: Final = (
+    "fixed-pattern",
+    "dark-current",
+    "shot",
+    "read",
+    "bias",
+    "row",
+    "column",
+    "scatter",
+    "quantise",
+    "clip",
+)
+"""Names for ``without``: "scatter" is the draw of parameters around the profile, "clip" the range of the converter."""
+
+
+class EldNoise:
+    """ELD's noise model, and what it left out: columns, dark current, fixed pattern, the converter's range.
+
+    Parameters
+    ----------
+    profile : CameraProfile
+        The camera; its gain must be known unless "shot" and "dark-current" are switched off.
+    without : iterable of str
+        Names of `PARTS` to leave out.
+    exact : bool
+        Draw every photon count from the Poisson law itself; see `noise_models.components.shot`.
+
+    Raises
+    ------
+    NoiseModelError
+        If a part is unknown.
+    ProfileError
+        If the camera's gain is not known and something needs it.
+
+    Notes
+    -----
+    noisy = K Poisson((clean + K D t) / K) + read + bias + row + column + shading, rounded and clipped            (1)
+
+    ln sigma = ln sigma(ISO) + scatter * N(0, 1), for read and row each, within one gain mode                     (2)
+
+    K, lambda and the black-level error are those of the exposure's ISO. One draw of (2) for each image.
+
+    References
+    ----------
+    .. [1] K. Wei et al., "A physics-based noise formation model for extreme low-light raw denoising", CVPR 2020.
+    .. [2] K. Wei et al., "Physics-based noise modeling for extreme low-light photography", TPAMI 44(11), 2022.
+    """
+
+    def __init__(self, profile: CameraProfile, without: Iterable[str] = frozenset(), *, exact: bool = False) -> None:
+        self.profile = profile
+        self.without = switched_off(without, PARTS, "eld")
+        self.exact = exact
+        self._pattern = profile.load_fixed_pattern() if self._has("fixed-pattern") else None
+        if self._has("shot") and not profile.knows_gain:
+            profile.gain_dn_per_e(profile.iso_range[0])
+
+    def _has(self, part: str) -> bool:
+        return part not in self.without
+
+    def draw_point(self, iso: float, generator: torch.Generator) -> GainPoint:
+        """Draw what the sensor does in one exposure at this ISO: the profile's point, strayed by its scatter (2)."""
+        point = self.profile.at(iso)
+        if not self._has("scatter"):
+            return point
+        read, row = torch.randn(2, generator=generator, device=generator.device, dtype=torch.float64).tolist()
+        scatter = self.profile.scatter
+        return point.model_copy(
+            update={
+                "read_scale_dn": point.read_scale_dn * float(np.exp(scatter.ln_read * read)),  # (2)
+                "row_sigma_dn": point.row_sigma_dn * float(np.exp(scatter.ln_row * row)),
+            }
+        )
+
+    def __call__(self, clean_dn: Tensor, settings: Sequence[SensorSettings], *, generator: torch.Generator) -> Tensor:
+        """Spoil images.
+
+        Parameters
+        ----------
+        clean_dn : (B, C, H, W) float32
+            Expected signal in sensor geometry [DN above black]; C is 1 for Bayer and mono.
+        settings : sequence of SensorSettings
+            One for each image.
+        generator : torch.Generator
+            Source of chance.
+
+        Returns
+        -------
+        (B, C, H, W) float32
+            What the converter reports, minus black [DN].
+
+        Raises
+        ------
+        NoiseModelError
+            If there are not as many settings as images, or the tensor is not float32 of four dimensions.
+        ProfileError
+            If an ISO lies outside the profile.
+        """
+        check_batch(clean_dn, settings)
+        noisy = clean_dn.clone(memory_format=torch.contiguous_format)
+        for image, exposure in zip(noisy, settings, strict=True):
+            self._spoil_(image[None], exposure, generator)
+        return noisy
+
+    def _spoil_(self, noisy: Tensor, exposure: SensorSettings, generator: torch.Generator) -> None:
+        point = self.draw_point(exposure.iso, generator)
+        crop = self._crop_of_pattern(noisy.shape[-2:], generator)
+        if crop is not None:
+            noisy.copy_(components.respond(noisy, crop.response, crop.dead))
+        if self._has("shot") and point.gain_dn_per_e is not None:
+            if self._has("dark-current") and point.dark_current_e_per_s:
+                noisy.add_(point.gain_dn_per_e * point.dark_current_e_per_s * exposure.exposure_s)
+            count_photons_(noisy, point.gain_dn_per_e, generator, exact=self.exact)
+        if self._has("read"):
+            add_tukey_lambda_(noisy, point.read_scale_dn, point.read_lambda, generator)
+        if self._has("bias"):
+            self._bias_(noisy, point, generator)
+        if self._has("row") and point.row_sigma_dn:
+            noisy.add_(_line(noisy, (*noisy.shape[:-1], 1), generator), alpha=point.row_sigma_dn)
+        if self._has("column") and point.column_sigma_dn:
+            noisy.add_(_line(noisy, (*noisy.shape[:-2], 1, noisy.shape[-1]), generator), alpha=point.column_sigma_dn)
+        if crop is not None:
+            noisy.add_(crop.shading(exposure.iso, self.profile.gain_mode(exposure.iso)))
+        components.report_(
+            noisy,
+            self.profile.black_dn,
+            self.profile.white_dn,
+            rounded=self._has("quantise"),
+            clipped=self._has("clip"),
+        )
+
+    def _bias_(self, noisy: Tensor, point: GainPoint, generator: torch.Generator) -> None:
+        drift = 0.0
+        if point.bias_sigma_dn:
+            drift = point.bias_sigma_dn * float(torch.randn((), generator=generator, device=generator.device))
+        for row in range(2):
+            levels = torch.tensor(point.bias_dn[row], dtype=torch.float32, device=noisy.device) + drift
+            if levels.any():
+                width = noisy.shape[-1]
+                noisy[..., row::2, :].add_(levels.repeat(-(-width // 2))[:width])
+
+    def _crop_of_pattern(self, size: Sequence[int], generator: torch.Generator) -> _Crop | None:
+        if self._pattern is None:
+            return None
+        top, left = draw_corner(self._pattern.shape, size, generator, step=2, what="fixed pattern")
+        return _Crop(self._pattern, top, left, size[0], size[1])
+
+
+class _Crop:
+    """A window of the fixed pattern, its corner at an even row and column."""
+
+    def __init__(self, pattern: FixedPattern, top: int, left: int, height: int, width: int) -> None:
+        self._pattern = pattern
+        self._window = slice(top, top + height), slice(left, left + width)
+
+    @property
+    def response(self) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self._pattern.prnu[self._window]))
+
+    @property
+    def dead(self) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self._pattern.dead[self._window]))
+
+    def shading(self, iso: float, mode: int) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self._pattern.shading_dn(iso, mode, self._window)))
+
+
+def _line(noisy: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=noisy.device)
+
+
+def draw_corner(
+    whole: Sequence[int], size: Sequence[int], generator: torch.Generator, *, step: int, what: str
+) -> tuple[int, int]:
+    """Draw the corner of a window, at multiples of ``step`` so that the colour filters stay in phase.
+
+    Raises
+    ------
+    NoiseModelError
+        If the window is larger than the whole.
+    """
+    if size[0] > whole[0] or size[1] > whole[1]:
+        raise NoiseModelError(
+            f"The {what} has {whole[1]}x{whole[0]} pixels, but noise for {size[1]}x{size[0]} was asked for. "
+            "Ask for smaller images, or give frames of the whole sensor."
+        )
+    rows, columns = ((whole[axis] - size[axis]) // step + 1 for axis in (0, 1))
+    draws = torch.rand(2, generator=generator, device=generator.device, dtype=torch.float64).tolist()
+    return int(draws[0] * rows) * step, int(draws[1] * columns) * step
+
+
+def check_batch(clean_dn: Tensor, settings: Sequence[SensorSettings]) -> None:
+    """Refuse what no noise model can spoil.
+
+    Raises
+    ------
+    NoiseModelError
+        If the tensor is not (B, C, H, W) float32, or there are not as many settings as images.
+    """
+    if clean_dn.ndim != 4 or clean_dn.dtype != torch.float32:
+        raise NoiseModelError(
+            f"A noise model was given a tensor of shape {tuple(clean_dn.shape)} and {clean_dn.dtype}, "
+            "but needs (B, C, H, W) float32, DN above black."
+        )
+    if len(settings) != clean_dn.shape[0]:
+        raise NoiseModelError(f"{clean_dn.shape[0]} images came with {len(settings)} settings; give one for each.")

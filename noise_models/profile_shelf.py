@@ -1,0 +1,110 @@
+"""Where profiles lie, and which one is a camera's: the user's folder first, then those that ship."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from noise_models.base import ProfileError
+from noise_models.names import nearest
+from noise_models.profile import CameraProfile
+
+SHIPPED = Path(__file__).resolve().parent / "profiles"
+"""The profiles that come with the library."""
+_COMPANY = re.compile(r"\b(corporation|corp|company|co|ltd|inc|imaging|gmbh|ag|electronics)\b\.?", re.IGNORECASE)
+
+
+def user_folder() -> Path:
+    """Return the user's folder: ``$DENOISE_PROFILES``, or ``denoise/profiles`` in the user's configuration."""
+    given = os.environ.get("DENOISE_PROFILES")
+    if given:
+        return Path(given)
+    configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(configuration) / "denoise" / "profiles"
+
+
+def list_profiles() -> list[CameraProfile]:
+    """Return every profile there is, the user's first; of two with one id only the first.
+
+    Raises
+    ------
+    ProfileError
+        If a file is not a sound profile; the message names it.
+    """
+    found: dict[str, CameraProfile] = {}
+    for folder in (user_folder(), SHIPPED):
+        for path in sorted(folder.glob("*.json")):
+            profile = CameraProfile.load(path)
+            found.setdefault(profile.id, profile)
+    return list(found.values())
+
+
+def find_profile(make: str, model: str) -> CameraProfile | None:
+    """Return the profile of a camera, or None: never that of another.
+
+    Parameters
+    ----------
+    make, model : str
+        As a file's metadata say them. Case, blanks, a company's legal form and the make repeated in the model do not
+        matter; a profile answers to its model and to its aliases.
+
+    Returns
+    -------
+    CameraProfile or None
+        The user's before a shipped one; profiles with a ``variant`` are chosen only by `load_profile`.
+
+    Raises
+    ------
+    ProfileError
+        If a file on the shelf is not a sound profile.
+    """
+    wanted = _plain(make), _plain_model(make, model)
+    for profile in list_profiles():
+        names = {_plain_model(profile.make, name) for name in (profile.model, *profile.aliases)}
+        if not profile.variant and wanted[0] == _plain(profile.make) and wanted[1] in names:
+            return profile
+    return None
+
+
+def profile_of(make: str, model: str) -> CameraProfile:
+    """Return the profile of a camera.
+
+    Raises
+    ------
+    ProfileError
+        If there is none.
+    """
+    profile = find_profile(make, model)
+    if profile is None:
+        known = ", ".join(f"{each.make} {each.model}" for each in list_profiles() if not each.variant)
+        raise ProfileError(
+            f"There is no noise profile of {make} {model}; there are those of {known or 'no camera'}. "
+            "Make one with: denoise calibrate, or pass --noise blind."
+        )
+    return profile
+
+
+def load_profile(name: str | os.PathLike[str]) -> CameraProfile:
+    """Return the profile that a path or an id names.
+
+    Raises
+    ------
+    ProfileError
+        If there is no such file and no such id; the message names the nearest id.
+    """
+    path = Path(name)
+    if path.suffix == ".json" or path.exists():
+        return CameraProfile.load(path)
+    profiles = {profile.id: profile for profile in list_profiles()}
+    if str(name) not in profiles:
+        raise ProfileError(f"There is no file and no profile '{name}'. {nearest(str(name), profiles)}")
+    return profiles[str(name)]
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "", _COMPANY.sub("", word).lower())
+
+
+def _plain_model(make: str, model: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "", model.lower()).removeprefix(_plain(make))
