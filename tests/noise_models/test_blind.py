@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from noise_models.base import NoiseModelError
-from noise_models.blind import estimate, haar_energies, measure, sample_windows
+from noise_models.blind import estimate, measure
+from noise_models.blocks import haar_energies, sample_windows
 
 DATA = Path(os.environ.get("DENOISE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 A7S2 = {100: (0.0956, 1.0067), 800: (0.765, 3.5476), 3200: (3.0602, 3.9194), 25600: (24.4813, 25.853)}
