@@ -33,7 +33,9 @@ def run(
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out inputs already done.")] = False,
     device: Annotated[str, typer.Option(envvar="DENOISE_DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    tile: Annotated[str, typer.Option(help="auto, or the largest side of a tile in pixels of a colour plane.")] = "auto",
+    tile: Annotated[
+        str, typer.Option(help="auto, or the largest side of a tile in pixels of a colour plane.")
+    ] = "auto",
     max_memory: Annotated[
         str | None, typer.Option(envvar="DENOISE_MAX_MEMORY", help="Most memory to hold, such as 2GiB or 900MiB.")
     ] = None,

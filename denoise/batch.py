@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 from denoise.denoiser import Denoiser
 from denoise.engine import Engine
 from denoise.errors import UsageError, nearest
-from denoise.fidelity import check_residual
+from denoise.fidelity import check_fidelity
 from denoise.images import Image, Photo, RawImage
 from denoise.io import READERS, read, write
 from denoise.io.exif import ExifTool
@@ -185,7 +185,7 @@ class Runner:
         plan = self.engine.plan(image, model)
         denoised = self.engine.denoise(image, model, noise=noise, strength=strength, plan=plan, progress=progress)
         clock.lap("denoise_s")
-        fidelity = check_residual(image, denoised, noise, strength=strength)
+        fidelity = check_fidelity(image, denoised, noise, strength=strength)
         clock.lap("check_s")
         self._write(job, image, denoised, noise)
         clock.lap("write_s")
@@ -206,9 +206,7 @@ class Runner:
         return record
 
     def _model(self, image: Image) -> Denoiser:
-        name = self.options.model
-        planes = image.shape[0]
-        key = name if Path(name).is_file() else resolve_model(name, image.kind, planes)
+        key = resolve_model(self.options.model, image.kind, image.shape[0])
         if key not in self._models:
             self._models[key] = load_model(key)
         return self._models[key]
@@ -223,8 +221,9 @@ class Runner:
             return
         strength = self.options.strength
         denoised = replace(denoised, noise=noise.left(1 - strength))
-        keywords: dict[str, Any] = {"exiftool": self.exiftool}
-        if job.target.suffix.lower() == ".dng":
+        ending = job.target.suffix.lower()
+        keywords: dict[str, Any] = {"exiftool": self.exiftool} if ending in (".dng", ".tif", ".tiff") else {}
+        if ending == ".dng":
             keywords |= {"source": image, "compression": self.options.compression, "noise_reduction": strength}
         write(job.target, denoised, **keywords)
 

@@ -15,7 +15,7 @@ from denoise.batch import describe_noise
 from denoise.engine.device import GIB, choose_device, report_device
 from denoise.images import Photo, RawImage
 from denoise.io import read
-from denoise.noise_source import blind_level
+from denoise.noise_source import blind_estimate
 from denoise.version import __version__
 from denoise.weights import list_models
 
@@ -35,7 +35,7 @@ def describe(path: Path, *, blind: bool = False) -> dict[str, Any]:
     facts = _describe_raw(image) if isinstance(image, RawImage) else _describe_photo(image)
     facts["noise in the file"] = describe_noise(image.noise) if image.noise is not None else "not stated"
     if blind:
-        facts["noise estimated"] = describe_noise(blind_level(image))
+        facts["noise estimated"] = describe_noise(blind_estimate(image).level)
     return {"file": str(path), **facts}
 
 
@@ -56,7 +56,9 @@ def describe_machine() -> dict[str, Any]:
         "models": ", ".join(list_models()),
     }
     if not shutil.which("exiftool"):
-        facts["exiftool"] = "not installed: lens data and maker notes will not be copied (Debian: libimage-exiftool-perl)"
+        facts["exiftool"] = (
+            "not installed: lens data and maker notes will not be copied (Debian: libimage-exiftool-perl)"
+        )
     return facts
 
 

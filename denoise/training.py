@@ -30,6 +30,7 @@ from denoise.io.files import atomic_target
 from denoise.manifests import find_files
 from denoise.methods import METHODS
 from denoise.metrics import psnr_db
+from denoise.optimiser import Muon
 from denoise.weights import save_model
 
 _LOG = logging.getLogger(__name__)
@@ -54,11 +55,15 @@ class Recipe(BaseModel):
     """Optimiser steps."""
     batch: int = Field(16, gt=0)
     """Patches a step."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Of AdamW; constant for ``steady`` of the steps, then a half cosine down to a hundredth."""
+    optimiser: Literal["muon", "adamw"] = "muon"
+    """How steps are made of gradients."""
+    weight_decay: float = Field(0.3, ge=0)
+    """Decoupled."""
+    learning_rate: float = Field(0.005, gt=0)
+    """Constant for ``steady`` of the steps, then a half cosine down to a hundredth."""
     steady: float = Field(0.6, ge=0, le=1)
     """Fraction of the steps at the full learning rate."""
-    warm_up: int = Field(500, ge=0)
+    warm_up: int = Field(100, ge=0)
     """Steps of linear warm-up."""
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the moving average of the weights."""
@@ -127,7 +132,8 @@ class Trainer:
         self.model = _learner(recipe)
         self.average = _learner(recipe)
         self.average.load_state_dict(self.model.state_dict())
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+        kind = Muon if recipe.optimiser == "muon" else torch.optim.AdamW
+        self.optimiser = kind(self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.generator = torch.Generator().manual_seed(seed)
         self.step, self.seconds = 0, 0.0
         self.best: dict[str, Any] = {"psnr_db": -math.inf, "step": 0}
@@ -272,7 +278,10 @@ def _revision() -> str:
     try:
         return subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],
-            capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parent,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""

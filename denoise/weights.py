@@ -55,9 +55,9 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
     WeightsError
         If it is not known, not there, altered, or made by a method that this version does not have.
     """
-    if name.endswith(SUFFIX) or Path(name).is_file():
-        return _load_file(Path(name), verify)
     identity = resolve_model(name, kind, planes)
+    if identity.endswith(SUFFIX):
+        return _load_file(Path(identity), verify)
     method = identity.partition(".")[0]
     if method in METHODS and METHODS[method].card is not None:
         return METHODS[method].denoiser(METHODS[method].card)
@@ -65,7 +65,7 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
 
 
 def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
-    """Return the id of a model from an id, a method's name or "auto".
+    """Return the id of a model from an id, a method's name or "auto"; the path of a weights file is returned as it is.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
         If nothing of that name exists, naming the nearest that does.
     """
     cards = list_models()
-    if name in cards:
+    if name in cards or name.endswith(SUFFIX):
         return name
     method = "supervised" if name == "auto" else name
     if method in METHODS:
@@ -95,7 +95,8 @@ def find_card(name: str) -> ModelCard:
     WeightsError
         If there is none.
     """
-    return read_card(Path(name)) if name.endswith(SUFFIX) else list_models()[resolve_model(name, "raw")]
+    identity = resolve_model(name, "raw")
+    return read_card(Path(identity)) if identity.endswith(SUFFIX) else list_models()[identity]
 
 
 def save_model(path: Path, card: ModelCard, tensors: Mapping[str, torch.Tensor]) -> ModelCard:

@@ -67,3 +67,17 @@ def atomic_target(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise write_error(target, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, with those above it, if it is not there yet.
+
+    Raises
+    ------
+    FileFormatError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error

@@ -1,0 +1,119 @@
+"""Which noise level an image is denoised with: what the file says, what the user says, or what the image shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from denoise.denoiser import Denoiser
+from denoise.engine import Engine, Plan
+from denoise.engine.run import run_batch
+from denoise.errors import UsageError, WeightsError
+from denoise.images import Image
+from noise_models.blind import BlindEstimate, measure, sample_windows
+from noise_models.level import NoiseLevel
+
+FloatPlanes = npt.NDArray[np.float32]
+
+
+def choose_noise(image: Image, wish: str, model: Denoiser, engine: Engine) -> NoiseLevel:
+    """Return the noise level to denoise with, spelled out for every plane.
+
+    Parameters
+    ----------
+    image : Image
+        The noisy image.
+    wish : str
+        "auto": what the file says, else blind. "file": only that. "blind": only from the image. Or "SHOT,READ".
+    model : Denoiser
+        Gives the first result of which the blind estimate is refined.
+    engine : Engine
+        Says on which device and in which precision.
+
+    Raises
+    ------
+    UsageError
+        If the wish is none of these.
+    WeightsError
+        If "file" is wished and the file says nothing.
+    NoiseModelError
+        If the numbers are not a noise level, or the image is too small for a blind estimate.
+    """
+    channels = image.shape[0]
+    if wish == "auto":
+        wish = "blind" if image.noise is None else "file"
+    if wish == "file":
+        if image.noise is None:
+            raise WeightsError(
+                "--noise file was asked, but the file states no noise level. Pass --noise blind or --noise SHOT,READ."
+            )
+        return image.noise.for_channels(channels)
+    if wish == "blind":
+        return blind_estimate(image, model, engine).level.for_channels(channels)
+    return parse_noise(wish).for_channels(channels)
+
+
+def parse_noise(text: str) -> NoiseLevel:
+    """Turn "SHOT,READ" into a level.
+
+    Raises
+    ------
+    UsageError
+        If it is not two numbers.
+    NoiseModelError
+        If they are not a noise level.
+    """
+    try:
+        shot, read = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--noise '{text}' was given, but auto, file, blind or SHOT,READ was expected: two numbers with "
+            "var(x) = SHOT*x + READ and x from 0 (black) to 1 (white), such as 0.0004,1e-6."
+        ) from None
+    return NoiseLevel(np.array([shot]), np.array([read]), "given")
+
+
+def blind_estimate(image: Image, model: Denoiser | None = None, engine: Engine | None = None) -> BlindEstimate:
+    """Measure the noise from the image alone; with a model, once more from its first result.
+
+    Raises
+    ------
+    NoiseModelError
+        If the image is too small or clipped all over.
+    """
+    white = image.kind == "photo"
+    first = measure(image, white=white)
+    if model is None or engine is None or not first.level.variance(1.0).all():
+        return first
+    windows = sample_windows(image.shape, most=16, side=192)
+    plan = engine.plan(image, model)
+    result = _FirstResult(image, model.to(torch.device(plan.device)), plan, first.level.for_channels(image.shape[0]))
+    return measure(image, result, white=white, windows=windows)
+
+
+@dataclass(frozen=True)
+class _FirstResult:
+    """The image denoised under a first noise level, computed window by window when it is looked at."""
+
+    image: Image
+    model: Denoiser
+    plan: Plan
+    level: NoiseLevel
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Planes, rows, columns."""
+        return self.image.shape
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> FloatPlanes:
+        """Denoise planes [top:bottom, left:right]; (C, h, w)."""
+        noisy = self.image.window(top, bottom, left, right)
+        step = self.model.card.multiple_of
+        pad = [(0, 0), *((0, -size % step) for size in noisy.shape[1:])]
+        padded = torch.from_numpy(np.pad(noisy, pad, mode="symmetric"))[None]
+        padded = padded.to(self.plan.device, memory_format=torch.channels_last)
+        denoised = run_batch(self.model, padded, self.level, precision=self.plan.precision)
+        return denoised[0, :, : noisy.shape[1], : noisy.shape[2]].cpu().numpy()

@@ -1,0 +1,76 @@
+"""Muon: momentum whose step is made orthogonal, for the weights of convolutions.
+
+Every weight is seen as a matrix (outputs by inputs times taps); the step keeps its directions and makes their lengths
+equal, so that rare directions learn as fast as common ones. On our U-Nets a few hundred steps of it reach what
+thousands of Adam's do.
+
+References
+----------
+.. [1] K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+_QUINTIC: Final = (3.4445, -4.7750, 2.0315)
+_ROUNDS: Final = 5
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Return a matrix (rows, columns) with the same directions and singular values of about one (0.7 to 1.2).
+
+    Notes
+    -----
+    Newton-Schulz iterations X <- a X + (b A + c A A) X with A = X X^T, after division by the norm        (1)
+    """
+    a, b, c = _QUINTIC
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix
+    wide = wide / (wide.norm() + 1e-12)
+    for _ in range(_ROUNDS):
+        gram = wide @ wide.T
+        wide = a * wide + (b * gram + c * gram @ gram) @ wide  # (1)
+    return wide.T if tall else wide
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised momentum for weights of two or more dimensions.
+
+    Parameters
+    ----------
+    params : iterable of parameter
+        Each seen as (first dimension, rest).
+    lr : float
+        Step length: a step changes a matrix by about this in spectral norm.
+    momentum : float
+        Decay of the moving average of gradients; looked ahead of, as Nesterov's.
+    weight_decay : float
+        Decoupled; no spectral norm grows beyond 1 / ``weight_decay``, without which deep networks run away.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float = 0.005, momentum: float = 0.95, weight_decay: float = 0.3
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Change every weight once."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["mean"] = torch.zeros_like(weight)
+                mean = state["mean"].lerp_(weight.grad, 1 - group["momentum"])
+                ahead = weight.grad.lerp(mean, group["momentum"]).flatten(1)
+                update = orthogonalise(ahead)
+                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(update.reshape(weight.shape), alpha=-group["lr"] * scale)

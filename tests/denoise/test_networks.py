@@ -1,0 +1,48 @@
+"""The U-Net: homogeneous, of the stated size, and honest about its work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from denoise.networks.unet import ResidualUNet
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("fold", [1, 2])
+def test_scaling_image_and_noise_scales_the_answer(fold: int, generator: torch.Generator) -> None:
+    network = ResidualUNet(3, widths=(8, 16), blocks=1, fold=fold)
+    noisy = torch.randn(2, 3, 16, 24, generator=generator)
+    level = torch.full((2, 1, 16 // fold, 24 // fold), 0.1)
+    torch.testing.assert_close(network(7 * noisy, 7 * level), 7 * network(noisy, level), rtol=1e-4, atol=1e-6)
+    assert network(noisy, level).shape == noisy.shape
+
+
+def test_the_default_has_the_published_size() -> None:
+    network = ResidualUNet(4)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert parameters == pytest.approx(2_393_000, rel=0.01)
+    assert network.multiple_of == 8
+    assert not [name for name, _ in network.named_parameters() if name.endswith("bias")]
+
+
+def test_macs_agree_with_a_count_of_the_convolutions() -> None:
+    network = ResidualUNet(4, widths=(8, 16, 24), blocks=1)
+    counted = 0
+
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal counted
+        weight = module.weight
+        assert isinstance(weight, torch.Tensor)
+        where = inputs[0] if isinstance(module, torch.nn.ConvTranspose2d) else output
+        counted += weight.numel() * where.shape[2] * where.shape[3]
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            module.register_forward_hook(count)
+    network(torch.zeros(1, 4, 32, 32), torch.zeros(1, 1, 32, 32))
+    assert network.macs_per_pixel() == pytest.approx(counted / 32**2)
