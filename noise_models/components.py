@@ -99,7 +99,7 @@ def shot(clean_dn: Tensor, gain_dn_per_e: Numbers, *, generator: torch.Generator
     count = round(n + sqrt(n - 1/12 - 1/18) * z + (z**2 - 1) / 6), n = clean / K, z standard normal               (2)
 
     whose total-variation distance from the Poisson law is at most 2.3e-3 at n = 10 and falls as 0.02 / n; the mean is
-    right to 1e-6 of n and the variance to 3e-5. Darker pixels are drawn from a table of the Poisson law at levels of
+    right to 2e-6 of n and the variance to 3e-5. Darker pixels are drawn from a table of the Poisson law at levels of
     sqrt(n) 1/64 apart, chosen by chance between the two beside n: the mean is right to 6.2e-5 e-, the variance to
     2.5e-4 of n. Which way serves is chosen for each run of 131,072 pixels by the darkest and brightest among them.
 

@@ -19,7 +19,7 @@ from noise_models.profile import CameraProfile
 from noise_models.sampling import count_photons_, quantile_tensor
 from noise_models.tukey_lambda import cumulated
 
-PARTS: Final = ("shot", "dark-frames", "reconstruct", "quantise", "clip")
+PARTS: Final[tuple[str, ...]] = ("shot", "dark-frames", "reconstruct", "quantise", "clip")
 """Names for ``without``: "reconstruct" is the filling of the steps between whole DN."""
 
 _ISO_TOLERANCE = 1e-3

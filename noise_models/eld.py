@@ -17,7 +17,7 @@ from noise_models.parts import switched_off
 from noise_models.profile import CameraProfile
 from noise_models.sampling import add_tukey_lambda_, count_photons_
 
-PARTS: Final = (
+PARTS: Final[tuple[str, ...]] = (
     "fixed-pattern",
     "dark-current",
     "shot",

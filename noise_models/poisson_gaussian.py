@@ -16,7 +16,7 @@ from noise_models.parts import switched_off
 from noise_models.profile import CameraProfile
 from noise_models.sampling import count_photons_
 
-PARTS: Final = ("shot", "read", "quantise", "clip")
+PARTS: Final[tuple[str, ...]] = ("shot", "read", "quantise", "clip")
 """Names for ``without``."""
 
 

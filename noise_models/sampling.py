@@ -80,7 +80,7 @@ def count_many_(expected_e: Tensor, generator: torch.Generator) -> None:
     """
     normal = torch.empty_like(expected_e).normal_(generator=generator)
     spread = torch.sub(expected_e, _SHEPPARD + 2 * _SKEW**2).clamp_(min=0.0).sqrt_()
-    expected_e.addcmul_(spread, normal).addcmul_(normal, normal, value=_SKEW).sub_(_SKEW).round_()
+    expected_e.addcmul_(spread, normal).addcmul_(normal, normal, value=_SKEW).sub_(_SKEW).round_().clamp_(min=0.0)
 
 
 def count_few(expected_e: Tensor, generator: torch.Generator) -> Tensor:

@@ -32,8 +32,8 @@ LINE_NOTE = (
     "wrong by a third to four fifths. Gain is proportional to ISO."
 )
 LOOKUP_NOTE = (
-    "Lambda and black-level error are those recorded at each ISO, two frames each, ascending from ISO 100: shown for the "
-    "A7S2 by an independent measurement, assumed for the others."
+    "Lambda and black-level error are those recorded at each ISO, two frames each, ascending from ISO 100: shown for "
+    "the A7S2 by an independent measurement, assumed for the others."
 )
 
 
