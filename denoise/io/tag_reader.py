@@ -94,6 +94,8 @@ def _raw_page(pages: list[Any]) -> Any | None:
         for page in pages
         if number(page.tags, 262) in (32803, 34892) and int(number(page.tags, 254) or 0) in (0, 16)
     ]
+    # 16 marks what a converter has enhanced from the sensor's values, which come with 0 beside it.
+    candidates = [page for page in candidates if not number(page.tags, 254)] or candidates
     return max(candidates, key=lambda page: (number(page.tags, 256) or 0) * (number(page.tags, 257) or 0), default=None)
 
 
