@@ -21,6 +21,7 @@ from noise_models.calibration.probability_plot import (
     blocks,
     fit_shape,
     gaussian_r2,
+    scatter,
     straightest,
 )
 from noise_models.tukey_lambda import sigma_per_scale
@@ -35,7 +36,7 @@ LOWEST_R2: Final = 0.97
 
 _CHUNKS: Final = 16
 _MOST_VALUES: Final = 2**22
-_HOT_SIGMAS: Final = 8.0
+_HOT_SIGMAS: Final = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +117,23 @@ def residuals(sums: DarkSums) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.b
     residual -= rows[:, sums.sample_rows, None].astype(np.float32)
     residual -= columns[:, None, :].astype(np.float32)
     residual *= factor  # (1)
-    smooth = np.median(mean, axis=1, keepdims=True)
-    spread = 1.4826 * float(np.median(np.abs(mean - smooth)))
-    kept = np.abs(mean - smooth) <= _HOT_SIGMAS * max(spread, 0.25)
+    kept = ordinary_pixels(sums)
     return residual * np.float32(math.sqrt(_coherence(sums, residual, kept))), kept
+
+
+def ordinary_pixels(sums: DarkSums) -> npt.NDArray[np.bool_]:
+    """Return which sampled pixels (R, W) are not hot.
+
+    A pixel is hot where every frame lies far from its row: a single far value is the noise's own tail, and to leave it
+    out would make the noise look more Gaussian than it is.
+    """
+    frames = len(sums.sample_dn)
+    level = np.median(sums.sample_dn.mean(axis=0), axis=1, keepdims=True)
+    nearest = np.abs(sums.sample_dn[0] - level)
+    spread = 1.4826 * float(np.median(nearest))
+    for frame in range(1, frames):
+        np.minimum(nearest, np.abs(sums.sample_dn[frame] - level), out=nearest)
+    return nearest <= _HOT_SIGMAS * max(spread, 0.5)
 
 
 def _coherence(sums: DarkSums, residual: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_]) -> float:
@@ -249,7 +263,11 @@ def _shape(
     sigmas = fit.sigma_dn * ratio
     scales = sigmas / np.array([sigma_per_scale(min(max(value, -0.49), 1.0)) for value in shapes])
     count = math.sqrt(len(parts))
-    errors = [float(values.std(ddof=1) / count) for values in (shapes, scales, sigmas)]
+    again = scatter(fit, how, plot, generator)
+    errors = [
+        max(float(values.std(ddof=1) / count), float(drawn))
+        for values, drawn in zip((shapes, scales, sigmas), again, strict=True)
+    ]
     return (
         Measured(fit.shape, errors[0]),
         Measured(fit.scale_dn, errors[1]),

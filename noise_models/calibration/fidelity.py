@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from noise_models.calibration.dark import DarkFit
+from noise_models.calibration.dark import DarkFit, ordinary_pixels
 from noise_models.calibration.dark_sums import DarkSums
 from noise_models.tukey_lambda import quantile
 
@@ -75,8 +75,7 @@ def compare(sums: DarkSums, fit: DarkFit, *, seed: int = 1) -> tuple[Distance, .
     rows = sums.held_back_row_means_dn - sums.row_means_dn.mean(axis=0)
     jitter = float(rows.mean())
     real = (sums.held_back_dn - mean - np.float32(jitter)).ravel()
-    scale = 1.4826 * float(np.median(np.abs(mean - np.median(mean, axis=1, keepdims=True))))
-    kept = (np.abs(mean - np.median(mean, axis=1, keepdims=True)) <= 8 * max(scale, 0.25)).ravel()
+    kept = ordinary_pixels(sums).ravel()
     generator = np.random.default_rng(seed)
     return tuple(_distance(model, sums, fit, mean, real, kept, rows, generator) for model in MODELS)
 
@@ -111,7 +110,7 @@ def _distance(
     real, drawn = real[kept], drawn[kept]
     forward, inverse, dropped = divergence(real, drawn)
     edge = _TAIL_SIGMAS * math.sqrt((read**2 + row**2 + column**2 + 1 / 12) * (1 + 1 / sums.frames))
-    beyond = [np.count_nonzero(np.abs(values) > edge) + 0.5 for values in (real, drawn)]
+    beyond = [float(np.count_nonzero(np.abs(values) > edge)) + 0.5 for values in (real, drawn)]
     seen = float(rows.std())
     white = fit.pixel_variance_dn2.value / width
     expected = math.sqrt((row_sigma**2 + white) * (1 + 1 / sums.frames))

@@ -211,8 +211,8 @@ def group(
         bucket = round(math.log(exposure_s) / (2 * _SAME_EXPOSURE)) if exposure_s > 0 else -(10**9)
         key = (file.kind, iso, bucket, photons)
         stacks.setdefault(key, []).append((file, replace(info, iso=iso, exposure_s=exposure_s)))
-        if progress:
-            progress(f"looked at {file.path.name}")
+        if progress and sum(len(members) for members in stacks.values()) % 50 == 0:
+            progress(f"looked at {sum(len(members) for members in stacks.values())} files")
     if not stacks:
         raise CalibrationError("No frame was given. Give dark frames (--darks) and, better, flat frames (--flats).")
     return [_stack(stacks[key], reader, region) for key in sorted(stacks)]

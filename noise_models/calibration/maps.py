@@ -80,9 +80,10 @@ def make_maps(
 
 
 def _shading_at(shading: Shading, iso: float) -> npt.NDArray[np.float32]:
-    return (
-        shading.at_zero_dn if shading.per_iso_dn is None else shading.at_zero_dn + shading.per_iso_dn * np.float32(iso)
-    )
+    picture = shading.at_zero_dn.copy()
+    if shading.per_iso_dn is not None:
+        picture += shading.per_iso_dn * np.float32(iso)
+    return picture
 
 
 def _pattern(

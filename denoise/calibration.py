@@ -1,0 +1,168 @@
+"""From folders of frames to a camera profile: finds the files, reads them, and lets `noise_models` measure."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from denoise.errors import DenoiseError, FileFormatError
+from denoise.io.frames import FRAME_SUFFIXES, CameraFrameReader, is_raw
+from denoise.io.raw import read_raw
+from denoise.version import __version__
+from noise_models import blind
+from noise_models.base import CalibrationError, NoiseModelError
+from noise_models.calibration.blind_gain import BlindGain, GainPerIso, pool
+from noise_models.calibration.estimate import Calibration, calibrate
+from noise_models.calibration.frames import FrameFile, from_csv, group
+from noise_models.calibration.regions import Region
+
+_LOSSY: Final = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".webp", ".avif")
+
+
+def find_files(places: Iterable[str], what: str) -> list[Path]:
+    """Return the frames in folders, globs, or named one by one.
+
+    Parameters
+    ----------
+    places : iterable of str
+        Folders (not the folders in them), glob patterns, or files.
+    what : str
+        Names them in an error: "dark frames".
+
+    Returns
+    -------
+    list of path
+        Sorted, each once.
+
+    Raises
+    ------
+    CalibrationError
+        If a place holds no file that frames are read from.
+    """
+    found: set[Path] = set()
+    for place in places:
+        folder = Path(place)
+        if folder.is_dir():
+            inside = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+        elif folder.is_file():
+            inside = [folder]
+        else:
+            inside = [Path(name) for name in glob.glob(place) if Path(name).is_file()]  # noqa: PTH207
+        good = [path for path in inside if path.name.lower().endswith(FRAME_SUFFIXES)]
+        if not good:
+            lossy = sum(path.suffix.lower() in _LOSSY for path in inside)
+            why = (
+                f"only {lossy} JPEG or other lossy pictures, whose values are no longer those of the sensor"
+                if lossy
+                else f"{len(inside)} files, none of a kind that frames are read from"
+                if inside
+                else "no file"
+            )
+            raise CalibrationError(
+                f"{place} was given for {what}, but holds {why}. "
+                "Give RAW or DNG files, 8 or 16-bit TIFF or PNG, or FITS; denoise calibrate --plan says which."
+            )
+        found.update(good)
+    return sorted(found)
+
+
+def estimate_gain(path: Path) -> BlindGain:
+    """Estimate the gain of a camera from one ordinary photograph.
+
+    Parameters
+    ----------
+    path : path
+        A RAW file.
+
+    Returns
+    -------
+    BlindGain
+        K and its standard error [DN/e-].
+
+    Raises
+    ------
+    NoiseModelError
+        If the file cannot be read, states no ISO, or shows no flat areas.
+    """
+    try:
+        image = read_raw(path)
+    except DenoiseError as error:
+        raise NoiseModelError(str(error)) from error
+    if image.settings is None:
+        raise NoiseModelError(f"{path} does not state its ISO, so its gain belongs to none. Give other photographs.")
+    found = blind.measure(image)
+    span = float(np.mean(image.range_by_plane))
+    shot, error = float(np.mean(found.level.shot)), float(np.mean(found.shot_error))
+    return BlindGain(image.settings.iso, shot * span, error * span)
+
+
+def calibrate_files(
+    *,
+    darks: Sequence[str] = (),
+    flats: Sequence[str] = (),
+    table: Path | None = None,
+    photos: Sequence[str] = (),
+    region: Region | None = None,
+    make: str = "",
+    model: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> Calibration:
+    """Measure a camera from files.
+
+    Parameters
+    ----------
+    darks, flats : sequence of str
+        Folders, globs or files.
+    table : path, optional
+        CSV of frames instead; see `noise_models.calibration.frames.from_csv`.
+    photos : sequence of str
+        Ordinary RAW photographs of the camera, for the gain where there are no flats.
+    region : Region, optional
+        Part of the sensor to use.
+    make, model : str
+        Name of the camera, where the files do not say it.
+    progress : callable, optional
+        Told what is being done.
+
+    Returns
+    -------
+    Calibration
+        Profile, evidence, checks, verdict.
+
+    Raises
+    ------
+    CalibrationError, FileFormatError
+        If files are missing, damaged, or cannot give a profile.
+    """
+    files = from_csv(table) if table else []
+    files += [FrameFile(path, "dark") for path in find_files(darks, "dark frames")]
+    files += [FrameFile(path, "flat") for path in find_files(flats, "flat frames")]
+    missing = [file.path for file in files if not file.path.is_file()]
+    if missing:
+        raise FileFormatError(
+            f"{missing[0]} does not exist, and {len(missing) - 1} more. Check the paths in the table."
+        )
+    _refuse_twice(files)
+    stacks = group(files, CameraFrameReader(), region=region, progress=progress)
+    gain = _gain_of(photos, progress) if photos and not any(stack.kind == "flat" for stack in stacks) else None
+    return calibrate(
+        stacks, make=make, model=model, photos=gain, tool_version=f"denoise {__version__}", progress=progress
+    )
+
+
+def _refuse_twice(files: Sequence[FrameFile]) -> None:
+    kinds: dict[Path, Literal["dark", "flat"]] = {}
+    for file in files:
+        if kinds.setdefault(file.path.resolve(), file.kind) != file.kind:
+            raise CalibrationError(f"{file.path} was given as dark and as flat. Keep the two in separate folders.")
+
+
+def _gain_of(photos: Sequence[str], progress: Callable[[str], None] | None) -> GainPerIso:
+    paths = [path for path in find_files(photos, "photographs") if is_raw(path)]
+    if progress:
+        progress(f"gain from {len(paths)} photographs")
+    return pool(paths, estimate_gain)

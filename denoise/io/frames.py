@@ -1,0 +1,108 @@
+"""Frames for calibration: RAW files of cameras through LibRaw, plain pictures and FITS as `noise_models` reads them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import rawpy
+
+from denoise.images import RawImage
+from denoise.io.raw import RAW_SUFFIXES, read_raw
+from denoise.io.tag_reader import read_tags
+from noise_models.calibration.frame import Frame, FrameInfo
+from noise_models.calibration.readers import IMAGE_SUFFIXES, ImageReader
+
+FRAME_SUFFIXES: tuple[str, ...] = (*RAW_SUFFIXES, *IMAGE_SUFFIXES)
+"""Suffixes, in lower case, that are read as frames."""
+
+
+def is_raw(path: Path) -> bool:
+    """Return whether the file's name is that of a camera's RAW file."""
+    return path.suffix.lower() in RAW_SUFFIXES
+
+
+def read_frame(path: Path) -> Frame:
+    """Read one frame of a sensor.
+
+    Parameters
+    ----------
+    path : path
+        RAW or DNG; TIFF or PNG of 8 or 16 bit; FITS.
+
+    Returns
+    -------
+    Frame
+        Mosaic (H, W) [DN] and what the file says of it.
+
+    Raises
+    ------
+    FileFormatError
+        If a RAW file is missing, damaged, or holds no mosaic.
+    CalibrationError
+        If another file cannot be used as a frame.
+    """
+    if not is_raw(path):
+        return ImageReader().read(path)
+    image = read_raw(path)
+    return Frame(image.mosaic, _info(image))
+
+
+def _info(image: RawImage) -> FrameInfo:
+    black = image.black_dn
+    settings = image.settings
+    height, width = image.mosaic.shape
+    return FrameInfo(
+        shape=(height, width),
+        cfa=image.cfa,
+        black_dn=((float(black[0, 0]), float(black[0, 1])), (float(black[1, 0]), float(black[1, 1]))),
+        white_dn=image.white_dn,
+        bit_depth=min(16, max(8, int(np.ceil(np.log2(image.white_dn + 1))))),
+        iso=settings.iso if settings else None,
+        exposure_s=settings.exposure_s if settings else None,
+        temperature_c=settings.temperature_c if settings else None,
+        make=image.metadata.make,
+        model=image.metadata.model,
+        time=image.metadata.date_time,
+    )
+
+
+class CameraFrameReader:
+    """Reads frames of any kind; describes a RAW file by its tags once one of the same camera and size was decoded."""
+
+    def __init__(self) -> None:
+        self._images = ImageReader()
+        self._known: dict[tuple[object, ...], FrameInfo] = {}
+
+    def describe(self, path: Path) -> FrameInfo:
+        """Return what the file says.
+
+        Raises
+        ------
+        FileFormatError, CalibrationError
+            As `read_frame`.
+        """
+        if not is_raw(path):
+            return self._images.describe(path)
+        try:
+            tags = read_tags(path)
+            with rawpy.RawPy() as raw:
+                raw.open_file(str(path))
+                sizes, other = raw.sizes, raw.other
+                key = (tags.make, tags.model, sizes.raw_height, sizes.raw_width, sizes.height, sizes.width)
+                iso, exposure_s = tags.iso or other.iso_speed, tags.exposure_s or other.shutter_speed
+        except (OSError, UnicodeError, rawpy.LibRawError):
+            return read_frame(path).info  # says what is wrong with the file
+        if key not in self._known:
+            self._known[key] = read_frame(path).info
+        return replace(
+            self._known[key],
+            iso=float(iso) if iso and iso > 0 else None,
+            exposure_s=float(exposure_s) if iso and iso > 0 else None,
+            time=tags.date_time,
+        )
+
+    def read(self, path: Path) -> Frame:
+        """Return the frame; see `read_frame`."""
+        return self._images.read(path) if not is_raw(path) else read_frame(path)

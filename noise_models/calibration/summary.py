@@ -1,0 +1,70 @@
+"""A calibration in a few lines, for a terminal or another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from noise_models.calibration.estimate import Calibration
+from noise_models.gain_point import GainPoint
+
+
+def as_text(found: Calibration, target: Path, page: Path | None) -> list[str]:
+    """Return the verdict, what was found, and a line for each ISO.
+
+    Parameters
+    ----------
+    found : Calibration
+        The result.
+    target, page : path
+        Where profile and report lie.
+
+    Returns
+    -------
+    list of str
+        Lines of plain text.
+    """
+    profile = found.profile
+    lines = [
+        f"{profile.make} {profile.model}, {found.evidence.dark_frames} dark and {found.evidence.flat_frames} flat frames"
+    ]
+    lines.append(
+        f"{'ISO':>7} {'K DN/e-':>10} {'read DN':>9} {'read e-':>8} {'lambda':>7} {'row DN':>7} {'column DN':>9}"
+    )
+    lines += [_line(point) for point in profile.points]
+    if profile.breaks_iso:
+        lines.append(f"the conversion gain switches at ISO {', '.join(f'{iso:g}' for iso in profile.breaks_iso)}")
+    for check in found.checks:
+        if check.severity != "ok":
+            lines.append(f"{check.severity}: {check.name}: {check.found}. {check.remedy}".rstrip())
+    lines.append(f"verdict: {'go' if found.go else 'no-go'}")
+    if found.go:
+        lines.append(f"profile: {target}")
+    if page is not None:
+        lines.append(f"report: {page}")
+    return lines
+
+
+def _line(point: GainPoint) -> str:
+    gain = point.gain_dn_per_e
+    electrons = f"{point.read_sigma_dn / gain:8.2f}" if gain else f"{'-':>8}"
+    return (
+        f"{point.iso:7g} {f'{gain:10.4f}' if gain else '   unknown'} {point.read_sigma_dn:9.3f} {electrons} "
+        f"{point.read_lambda:7.3f} {point.row_sigma_dn:7.3f} {point.column_sigma_dn:9.3f}"
+    )
+
+
+def as_record(found: Calibration, target: Path, page: Path | None) -> dict[str, Any]:
+    """Return the same as a record of plain values."""
+    return {
+        "verdict": "go" if found.go else "no-go",
+        "profile": str(target) if found.go else None,
+        "report": str(page) if page is not None else None,
+        "camera": {"make": found.profile.make, "model": found.profile.model},
+        "breaks_iso": list(found.profile.breaks_iso),
+        "points": [point.model_dump() for point in found.profile.points],
+        "checks": [
+            {"name": check.name, "severity": check.severity, "found": check.found, "remedy": check.remedy}
+            for check in found.checks
+        ],
+    }
