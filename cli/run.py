@@ -57,7 +57,7 @@ def run(
     if overwrite and skip_existing:
         raise console.usage_error("--overwrite and --skip-existing say different things; give one of them.")
     with console.errors_as_lines(traceback):
-        from denoise.batch import Job, Options, parse_size, plan_jobs
+        from denoise.batch import Options, parse_size, plan_jobs
 
         options = Options(
             model=model, noise=noise, strength=strength, format=format_, device=device, precision=precision,

@@ -21,7 +21,7 @@ from denoise.denoiser import Denoiser
 from denoise.engine import Engine
 from denoise.errors import UsageError, nearest
 from denoise.fidelity import check_fidelity
-from denoise.images import Image, Photo, RawImage
+from denoise.images import Image, Photo
 from denoise.io import READERS, read, write
 from denoise.io.exif import ExifTool
 from denoise.io.files import atomic_target, make_folder
@@ -256,7 +256,7 @@ def _expand(inputs: Iterable[str], suffix: str) -> Iterable[tuple[Path, Path]]:
         elif path.exists() or not glob.has_magic(text):
             yield path, path.parent
         else:
-            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207  the pattern may be absolute
             files = [file for file in matches if _is_input(file, suffix)]
             yield from ((file, file.parent) for file in files or [path])
 

@@ -62,7 +62,10 @@ def simulate_raw(
         The clean planes.
     """
     look = CameraLook(
-        torch.tensor([[1.0234, -0.2969, -0.2266], [-0.5625, 1.6328, -0.0469], [-0.0703, 0.2188, 0.6406]]), 2.0, 1.7, 1.25
+        torch.tensor([[1.0234, -0.2969, -0.2266], [-0.5625, 1.6328, -0.0469], [-0.0703, 0.2188, 0.6406]]),
+        2.0,
+        1.7,
+        1.25,
     )
     clean = mosaic_planes(unprocess(torch.from_numpy(photo.transpose(2, 0, 1) / np.float32(255)), look))
     generator = torch.Generator().manual_seed(seed)

@@ -201,7 +201,7 @@ class Trainer:
         denoiser = cast(Denoiser, self.average)
         scores, noisy_scores = [], []
         for batch in self.source.validation():
-            assert batch.clean is not None  # noqa: S101  validation always has clean images
+            assert batch.clean is not None
             with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
                 denoised = denoiser.denoise(batch.noisy, batch.noise)
             scores.append(psnr_db(denoised.numpy(), batch.clean.numpy()))
@@ -271,7 +271,8 @@ class Trainer:
 def _learner(recipe: Recipe) -> nn.Module:
     if recipe.card.method not in METHODS:
         raise RecipeError(f"Method '{recipe.card.method}' is not known. {nearest(recipe.card.method, METHODS)}")
-    return cast(nn.Module, METHODS[recipe.card.method].build(recipe.card)).to(memory_format=torch.channels_last)
+    model = cast(nn.Module, METHODS[recipe.card.method].build(recipe.card))
+    return nn.Module.to(model, memory_format=torch.channels_last)
 
 
 def _revision() -> str:

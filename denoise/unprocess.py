@@ -87,9 +87,7 @@ def unprocess(photo: Tensor, look: CameraLook) -> Tensor:
 
 def mosaic_planes(camera: Tensor) -> Tensor:
     """Sample camera RGB (3, H, W), H and W even, as an RGGB sensor would; planes (4, H/2, W/2)."""
-    return torch.stack(
-        (camera[0, 0::2, 0::2], camera[1, 0::2, 1::2], camera[1, 1::2, 0::2], camera[2, 1::2, 1::2])
-    )
+    return torch.stack((camera[0, 0::2, 0::2], camera[1, 0::2, 1::2], camera[1, 1::2, 0::2], camera[2, 1::2, 1::2]))
 
 
 def turn_planes(planes: Tensor, turn: int) -> Tensor:

@@ -59,8 +59,8 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
     if identity.endswith(SUFFIX):
         return _load_file(Path(identity), verify)
     method = identity.partition(".")[0]
-    if method in METHODS and METHODS[method].card is not None:
-        return METHODS[method].denoiser(METHODS[method].card)
+    if method in METHODS and (card := METHODS[method].card) is not None:
+        return METHODS[method].denoiser(card)
     return _load_file(shipped_folder("weights") / f"{identity}{SUFFIX}", verify)
 
 

@@ -16,7 +16,16 @@ import tifffile
 
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.images import Photo, PhotoMetadata
-from denoise.io import containers
+from denoise.io.containers import (
+    insert_into_jpeg,
+    insert_into_png,
+    is_complete_jpeg,
+    is_complete_png,
+    jpeg_components,
+    png_is_grey,
+    read_jpeg_metadata,
+    read_png_metadata,
+)
 from denoise.io.files import atomic_target
 
 PHOTO_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -85,15 +94,15 @@ def write_photo(path: Path, photo: Photo) -> None:
     done, encoded = cv2.imencode(".jpg" if jpeg else ".png", pixels, options)
     if not done:
         raise FileFormatError(f"OpenCV could not encode {path.name} ({pixels.shape}, {pixels.dtype}).")
-    insert = containers.insert_into_jpeg if jpeg else containers.insert_into_png
+    insert = insert_into_jpeg if jpeg else insert_into_png
     with atomic_target(path) as target:
         target.write_bytes(insert(encoded.tobytes(), photo.metadata))
 
 
 def _read_with_opencv(path: Path, content: bytes, kind: str) -> Photo:
-    if kind == "JPEG" and containers.jpeg_components(content) == 4:
+    if kind == "JPEG" and jpeg_components(content) == 4:
         raise UnsupportedInputError(f"{path.name} is a CMYK JPEG, which is not served. Convert it to RGB first.")
-    complete = containers.is_complete_png(content) if kind == "PNG" else containers.is_complete_jpeg(content)
+    complete = is_complete_png(content) if kind == "PNG" else is_complete_jpeg(content)
     if not complete:
         raise FileFormatError(f"{path} is a {kind} that ends too early. Copy it again from its source.")
     try:
@@ -102,9 +111,9 @@ def _read_with_opencv(path: Path, content: bytes, kind: str) -> Photo:
         raise FileFormatError(f"{path} cannot be decoded as {kind}: {error.err}.") from error
     if pixels is None or pixels.size == 0:
         raise FileFormatError(f"{path} says it is a {kind}, but it cannot be decoded. Copy it again from its source.")
-    if kind == "PNG" and containers.png_is_grey(content) and pixels.ndim == 3:
+    if kind == "PNG" and png_is_grey(content) and pixels.ndim == 3:
         pixels = pixels[..., [0, -1]]  # OpenCV spells grey with alpha out as three equal channels
-    metadata = (containers.read_png_metadata if kind == "PNG" else containers.read_jpeg_metadata)(content, path)
+    metadata = (read_png_metadata if kind == "PNG" else read_jpeg_metadata)(content, path)
     return _from_channels(path, pixels[..., None] if pixels.ndim == 2 else _swap(pixels), metadata)
 
 
@@ -158,9 +167,10 @@ def _read_tiff(path: Path) -> Photo:
 
 def _check_tiff(path: Path, tiff: tifffile.TiffFile, page: Any) -> None:
     """Refuse what a photograph is not."""
-    if len(tiff.pages) > 1 and sum(1 for other in tiff.pages if not other.is_reduced) > 1:
+    pages = [other for other in tiff.pages if not getattr(other, "is_reduced", False)]
+    if len(pages) > 1:
         raise UnsupportedInputError(
-            f"{path.name} has {len(tiff.pages)} pages, but a photograph has one. Split it into single pages."
+            f"{path.name} has {len(pages)} pages, but a photograph has one. Split it into single pages."
         )
     if int(page.photometric) not in (1, 2) or page.samplesperpixel > 4 or page.imagedepth > 1:
         name = getattr(page.photometric, "name", page.photometric)

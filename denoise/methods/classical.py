@@ -41,9 +41,7 @@ class ClassicalDenoiser:
         self.card = card
         self.bytes_per_pixel = 200.0
 
-    def denoise(
-        self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Denoise (B, C, H, W) float32; same shape out.
 
         Raises

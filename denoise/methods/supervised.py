@@ -41,9 +41,7 @@ class SupervisedDenoiser(nn.Module):
         self.macs_per_pixel = self.network.macs_per_pixel()
         self.bytes_per_pixel = 4.0 * 5.5 * card.config["widths"][0] / self.network.fold**2
 
-    def denoise(
-        self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Denoise (B, C, H, W) float32, H and W multiples of the card's ``multiple_of``; same shape out.
 
         Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -59,12 +60,11 @@ class ResidualUNet(nn.Module):
         self.head = nn.Conv2d(channels * fold**2 + maps, widths[0], 3, padding=1, bias=False)
         self.encoders = nn.ModuleList(_stage(width, blocks) for width in widths[:-1])
         self.downs = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2, bias=False) for fine, coarse in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(fine, coarse, 2, stride=2, bias=False) for fine, coarse in itertools.pairwise(widths)
         )
         self.middle = _stage(widths[-1], blocks)
         self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=False)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=False) for fine, coarse in itertools.pairwise(widths)
         )
         self.decoders = nn.ModuleList(_stage(width, blocks) for width in widths[:-1])
         self.tail = nn.Conv2d(widths[0], channels * fold**2, 3, padding=1, bias=False)
@@ -96,13 +96,17 @@ class ResidualUNet(nn.Module):
 
     def macs_per_pixel(self) -> float:
         """Multiply-accumulates for one pixel of one plane of the image."""
-        resolution, total = 1.0 / self.fold**2, 0.0
-        total += self.head.weight.numel() * resolution + self.tail.weight.numel() * resolution
+        resolution = 1.0 / self.fold**2
+        total = (self.head.weight.numel() + self.tail.weight.numel()) * resolution
         for encoder, decoder, down, up in zip(self.encoders, self.decoders, self.downs, self.ups, strict=True):
-            total += sum(p.numel() for p in [*encoder.parameters(), *decoder.parameters()]) * resolution
+            total += (_count(encoder) + _count(decoder)) * resolution
             resolution /= 4
-            total += (down.weight.numel() + up.weight.numel()) * resolution
-        return total + sum(p.numel() for p in self.middle.parameters()) * resolution
+            total += (_count(down) + _count(up)) * resolution
+        return total + _count(self.middle) * resolution
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _stage(width: int, blocks: int) -> nn.Sequential:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,7 @@ def main() -> None:
     keep_memory()
     files = find_files("kodak24", data_root(arguments.data_root))[: arguments.images]
     cases = make_cases(load_photos(files))
-    methods = {name: (lambda noisy, level, m=load_model(name): with_model(m, noisy, level), arguments.images)
-               for name in arguments.models}  # fmt: skip
+    methods = {name: (partial(with_model, load_model(name)), arguments.images) for name in arguments.models}
     if arguments.bm3d_images:
         methods["vst+bm3d"] = (with_bm3d, arguments.bm3d_images)
     results: dict[str, dict[str, float]] = {}
