@@ -101,7 +101,7 @@ def shot(clean_dn: Tensor, gain_dn_per_e: Numbers, *, generator: torch.Generator
     whose total-variation distance from the Poisson law is at most 2.3e-3 at n = 10 and falls as 0.02 / n; the mean is
     right to 2e-6 of n and the variance to 3e-5. Darker pixels are drawn from a table of the Poisson law at levels of
     sqrt(n) 1/64 apart, chosen by chance between the two beside n: the mean is right to 6.2e-5 e-, the variance to
-    2.5e-4 of n. Which way serves is chosen for each run of 131,072 pixels by the darkest and brightest among them.
+    2.5e-4 of n. Which way serves is chosen by the darkest and the brightest pixel of each crop, or of a part of it.
 
     References
     ----------

@@ -29,8 +29,8 @@ _FEW_LEVELS_PER_ROOT = 64
 _FEW_CELLS = 1 << 12
 _UNSURE = 255
 _FLOAT_2_23 = 0x4B000000
-# Pixels at a time: half a megabyte, so that every pass but the first finds them in the cache.
-_CHUNK = 1 << 17
+# Pixels at a time: a megabyte, so that every pass but the first finds them in the cache.
+_CHUNK = 1 << 18
 _SHEPPARD = 1 / 12
 _SKEW = 1 / 6
 
