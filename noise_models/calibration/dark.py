@@ -142,11 +142,13 @@ def _coherence(sums: DarkSums, residual: npt.NDArray[np.float32], kept: npt.NDAr
     Within a frame lie the same noise and the fixed pattern on top, so it cannot be less, except where a coherent
     interference happened to hit few frames in opposite phase; then the frames themselves tell its size.
     """
-    frames, _, width = sums.sample_dn.shape
+    frames, lines, width = sums.sample_dn.shape
     height = sums.mean_dn.shape[0]
+    few = slice(None, None, max(1, lines // 64))
+    residual, kept, rows = residual[:, few], kept[few], sums.sample_rows[few]
     between = float(np.mean(residual[:, kept].astype(np.float64) ** 2))
     columns = (sums.column_means_dn[:frames] - sums.column_means_dn[:frames].mean(axis=1, keepdims=True))[:, None, :]
-    single = sums.sample_dn - sums.row_means_dn[:frames][:, sums.sample_rows, None] - columns
+    single = sums.sample_dn[:, few] - sums.row_means_dn[:frames][:, rows, None] - columns
     within = float(single[:, kept].var(axis=1).mean()) / ((1 - 1 / width) * (1 - 1 / height))
     noise = math.sqrt(2 / max(kept.sum(), 1))
     return within / between if within < between * (1 - max(0.03, 5 * noise)) else 1.0

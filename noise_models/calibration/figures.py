@@ -62,8 +62,8 @@ def _svg(figure: Figure, title: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{title}" data-size="{width:.0f}x{height:.0f}"', 1)
 
 
-def _legend(axis: Axes) -> None:
-    axis.legend(fontsize=8, frameon=False)
+def _legend(axis: Axes, place: str = "best") -> None:
+    axis.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc=place)
 
 
 def photon_transfer(found: Calibration) -> str | None:
@@ -88,7 +88,7 @@ def photon_transfer(found: Calibration) -> str | None:
     curve.set(xscale="log", yscale="log", ylabel="variance [DN²]")
     residual.axhline(0, color=_FAINT, lw=0.8)
     residual.set(xlabel="signal above black [DN]", ylabel="residual [%]")
-    _legend(curve)
+    _legend(curve, "lower right")
     return _svg(figure, "Photon transfer")
 
 

@@ -19,9 +19,10 @@ FloatMap = npt.NDArray[np.float32]
 
 _SMOOTH_PIXELS: Final = 15
 _HOT_SIGMAS: Final = 6.0
+_REST_SIGMAS: Final = 4.0
 _FALSE_ALARM: Final = 1e-7
 _DEAD_RESPONSE: Final = 0.5
-_STEP_DN: Final = 1 / 64
+_STEP_DN: Final = 1 / 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,8 @@ def hot_pixels(mean: MeanDark) -> npt.NDArray[np.bool_]:
     hot = np.zeros(mean.mean_dn.shape, bool)
     for place, plane in each_position(mean.mean_dn):
         deviation = plane - cv2.medianBlur(plane.astype(np.float32), 5)
-        hot[place] = np.abs(deviation) > max(_HOT_SIGMAS * _robust_sigma(deviation), float(chance), 1.0)
+        spread = _robust_sigma(deviation)  # one far draw lifts the mean by its share, the others add their spread
+        hot[place] = np.abs(deviation) > max(_HOT_SIGMAS * spread, float(chance) + _REST_SIGMAS * spread, 1.0)
     return hot
 
 
@@ -161,9 +163,11 @@ def _combined(
 
 
 def rounded(values: FloatMap, largest_iso: float = 1.0) -> FloatMap:
-    """Round a map to 1/64 DN at the largest ISO, so that it compresses well."""
-    step = _STEP_DN / largest_iso
-    return (np.rint(values / np.float32(step)) * np.float32(step)).astype(np.float32)
+    """Round a map to a power of two near 1/32 DN at the largest ISO, so that it compresses well; in place."""
+    step = np.float32(2.0 ** math.floor(math.log2(_STEP_DN / largest_iso)))
+    np.divide(values, step, out=values)
+    np.rint(values, out=values)
+    return np.multiply(values, step, out=values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,4 +220,4 @@ def fit_response(flats: FrameStack, dark_dn: FloatMap, variance_of: float, inter
         standing = np.abs(ratio) > _HOT_SIGMAS * max(seen, 1e-9)
         prnu[place] = np.where(standing, ratio, np.float32(own**2 / max(seen**2, 1e-12)) * ratio)
         spreads.append(own)
-    return Response((np.rint(prnu * 8192) / 8192).astype(np.float32), dead, float(np.mean(spreads)))
+    return Response((np.rint(prnu * 2048) / 2048).astype(np.float32), dead, float(np.mean(spreads)))

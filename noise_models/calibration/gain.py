@@ -103,7 +103,7 @@ def fit_gain(
     .. [1] EMVA Standard 1288, release 4.0, photon transfer method.
     """
     signal, variance, degrees, position = _points(flats, black_dn)
-    saturation = _saturation(signal, variance, flats, white_dn - float(np.mean(black_dn)))
+    saturation = _saturation(signal, variance, white_dn - float(np.mean(black_dn)))
     clipped = np.concatenate([item.saturated.ravel() for item in flats]) > 1e-3
     used = (signal <= HIGHEST_SHARE * saturation) & ~clipped
     if not used.any():
@@ -165,18 +165,20 @@ def _points(
     return tuple(np.concatenate(values) for values in (signal, variance, degrees, position))  # pyright: ignore[reportReturnType]
 
 
-def _saturation(signal: FloatArray, variance: FloatArray, flats: Sequence[FlatSums], nominal: float) -> float:
-    """Return the signal at which the variance is largest before it falls, or the nominal one if it does not fall.
+def _saturation(signal: FloatArray, variance: FloatArray, nominal: float) -> float:
+    """Return the signal at which the variance has fallen back from its peak, or the nominal one if it does not fall.
 
-    EMVA 1288 calls the first the saturation point.
+    A full pixel is as quiet as it is bright, whether or not the converter has reached its last value.
     """
     order = np.argsort(signal)
     bins = np.array_split(order, min(_BINS, len(order)))
     means = np.array([signal[chosen].mean() for chosen in bins])
     heights = np.array([variance[chosen].mean() for chosen in bins])
     peak = int(np.argmax(heights))
-    falls = peak < len(bins) - 1 and heights[peak + 1 :].min() < 0.8 * heights[peak] and means[peak] > 0.3 * nominal
-    return min(float(means[peak]), nominal) if falls else nominal
+    fallen = np.flatnonzero(heights[peak:] < 0.8 * heights[peak]) + peak
+    if not len(fallen) or means[peak] < 0.3 * nominal:
+        return nominal
+    return min(float(means[fallen[0]]), nominal)
 
 
 def _alike(signal: FloatArray, width: float = _BIN_WIDTH) -> npt.NDArray[np.intp]:

@@ -70,8 +70,8 @@ def rows(found: Calibration, index: int) -> list[Row]:
         figures.append(("μ'", "growth of the dark level", "DN/s", rate.value, rate.error))
     if point.dark_current_e_per_s is not None:
         figures.append(("I_dark", "dark current", "e⁻/s", point.dark_current_e_per_s, errors.dark_current_e_per_s))
-    figures.append(("R²", "of the probability plot", "1", point.fit_r2, None))
-    return [Row(symbol, meaning, unit, *with_error(value, error)) for symbol, meaning, unit, value, error in figures]
+    lines = [Row(symbol, meaning, unit, *with_error(value, error)) for symbol, meaning, unit, value, error in figures]
+    return [*lines, Row("R²", "of the probability plot", "1", f"{point.fit_r2:.5f}" if point.fit_r2 else "-", "")]
 
 
 def render(found: Calibration) -> str:

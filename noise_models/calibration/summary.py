@@ -25,12 +25,11 @@ def as_text(found: Calibration, target: Path, page: Path | None) -> list[str]:
         Lines of plain text.
     """
     profile = found.profile
+    evidence = found.evidence
     lines = [
-        f"{profile.make} {profile.model}, {found.evidence.dark_frames} dark and {found.evidence.flat_frames} flat frames"
+        f"{profile.make} {profile.model}, {evidence.dark_frames} dark and {evidence.flat_frames} flat frames",
+        "    ISO    K DN/e-   read DN  read e-  lambda  row DN column DN",
     ]
-    lines.append(
-        f"{'ISO':>7} {'K DN/e-':>10} {'read DN':>9} {'read e-':>8} {'lambda':>7} {'row DN':>7} {'column DN':>9}"
-    )
     lines += [_line(point) for point in profile.points]
     if profile.breaks_iso:
         lines.append(f"the conversion gain switches at ISO {', '.join(f'{iso:g}' for iso in profile.breaks_iso)}")
