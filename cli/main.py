@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cli.calibrate import calibrate_command
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.info import info
@@ -49,6 +50,7 @@ app.add_typer(models, name="models")
 app.command()(demo)
 app.command()(doctor)
 app.command()(train)
+app.command("calibrate")(calibrate_command)
 
 
 def main() -> None:

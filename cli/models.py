@@ -8,7 +8,11 @@ import typer
 
 from cli import console
 
-models = typer.Typer(help="List, describe and verify models.", no_args_is_help=True, rich_markup_mode=None)
+models = typer.Typer(
+    help="List, describe and verify models.\n\nExample: denoise models list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @models.command("list")

@@ -224,7 +224,11 @@ class Runner:
         ending = job.target.suffix.lower()
         keywords: dict[str, Any] = {"exiftool": self.exiftool} if ending in (".dng", ".tif", ".tiff") else {}
         if ending == ".dng":
-            keywords |= {"source": image, "compression": self.options.compression, "noise_reduction": strength}
+            keywords |= {
+                "source": replace(image, noise=noise),
+                "compression": self.options.compression,
+                "noise_reduction": strength,
+            }
         write(job.target, denoised, **keywords)
 
 

@@ -70,13 +70,15 @@ def find_files(places: Iterable[str], what: str) -> list[Path]:
     return sorted(found)
 
 
-def estimate_gain(path: Path) -> BlindGain:
+def estimate_gain(path: Path, camera: tuple[str, str] | None = None) -> BlindGain:
     """Estimate the gain of a camera from one ordinary photograph.
 
     Parameters
     ----------
     path : path
         A RAW file.
+    camera : (make, model), optional
+        Whose photograph it must be.
 
     Returns
     -------
@@ -86,12 +88,18 @@ def estimate_gain(path: Path) -> BlindGain:
     Raises
     ------
     NoiseModelError
-        If the file cannot be read, states no ISO, or shows no flat areas.
+        If the file cannot be read, is of another camera, states no ISO, or shows no flat areas.
     """
     try:
         image = read_raw(path)
     except DenoiseError as error:
         raise NoiseModelError(str(error)) from error
+    own = (image.metadata.make, image.metadata.model)
+    if camera is not None and own != camera:
+        raise NoiseModelError(
+            f"{path} was taken with {' '.join(own)}, but the dark frames with {' '.join(camera)}. "
+            "The gain differs from camera to camera: give photographs of the same one."
+        )
     if image.settings is None:
         raise NoiseModelError(f"{path} does not state its ISO, so its gain belongs to none. Give other photographs.")
     found = blind.measure(image)
@@ -148,7 +156,9 @@ def calibrate_files(
         )
     _refuse_twice(files)
     stacks = group(files, CameraFrameReader(), region=region, progress=progress)
-    gain = _gain_of(photos, progress) if photos and not any(stack.kind == "flat" for stack in stacks) else None
+    info = stacks[0].info
+    needs_gain = photos and not any(stack.kind == "flat" for stack in stacks)
+    gain = _gain_of(photos, (info.make, info.model), progress) if needs_gain else None
     return calibrate(
         stacks, make=make, model=model, photos=gain, tool_version=f"denoise {__version__}", progress=progress
     )
@@ -161,8 +171,8 @@ def _refuse_twice(files: Sequence[FrameFile]) -> None:
             raise CalibrationError(f"{file.path} was given as dark and as flat. Keep the two in separate folders.")
 
 
-def _gain_of(photos: Sequence[str], progress: Callable[[str], None] | None) -> GainPerIso:
+def _gain_of(photos: Sequence[str], camera: tuple[str, str], progress: Callable[[str], None] | None) -> GainPerIso:
     paths = [path for path in find_files(photos, "photographs") if is_raw(path)]
     if progress:
         progress(f"gain from {len(paths)} photographs")
-    return pool(paths, estimate_gain)
+    return pool(paths, lambda path: estimate_gain(path, camera))

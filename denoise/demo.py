@@ -60,7 +60,7 @@ def run_demo(folder: Path, *, model: str = "auto", seed: int = 0) -> DemoResult:
     picture = folder / "before_after.png"
     panels = [render(part, linear=False) for part in (noisy, denoised, _with_planes(image, clean))]
     with atomic_target(picture) as target:
-        cv2.imencode(".png", _side_by_side(panels, ("noisy", "denoised", "clean")))[1].tofile(target)
+        cv2.imencode(".png", side_by_side(panels, ("noisy", "denoised", "clean")))[1].tofile(target)
     return DemoResult(
         noisy_path,
         denoised_path,
@@ -78,7 +78,7 @@ def _with_planes(image: RawImage, planes: npt.NDArray[np.float32]) -> RawImage:
     return canvas.finish("")
 
 
-def _side_by_side(panels: list[npt.NDArray[np.uint8]], names: tuple[str, ...]) -> npt.NDArray[np.uint8]:
+def side_by_side(panels: list[npt.NDArray[np.uint8]], names: tuple[str, ...]) -> npt.NDArray[np.uint8]:
     """Put rendered pictures (H, W, 3) RGB beside each other under their names; BGR for OpenCV."""
     strip = 28
     framed = []

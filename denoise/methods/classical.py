@@ -16,6 +16,7 @@ from torch import Tensor
 
 from denoise.card import ModelCard
 from denoise.errors import WeightsError
+from denoise.strength import MEAN_HALO, keep_mean
 from denoise.vst import Stabiliser
 from noise_models.level import NoiseLevel
 
@@ -26,7 +27,8 @@ CLASSICAL_CARD: Final = ModelCard(
     id="classical",
     method="classical",
     summary="Any image with shot and read noise: non-local means after variance stabilisation; no weights.",
-    halo=_REACH + _PATCH // 2 + 1,
+    halo=_REACH + _PATCH // 2 + 1 + MEAN_HALO,
+    multiple_of=8,
     precisions=("float32",),
     noise="required",
     paper="A. Buades et al., A non-local algorithm for image denoising, CVPR 2005",
@@ -54,10 +56,12 @@ class ClassicalDenoiser:
                 "The classical method was asked to denoise without a noise level, but it needs one. "
                 "Give --noise SHOT,READ or leave it out for a blind estimate."
             )
-        stabiliser = Stabiliser(noise.for_channels(noisy.shape[1]), like=noisy)
+        noise = noise.for_channels(noisy.shape[1])
+        stabiliser = Stabiliser(noise, like=noisy)
         stable = stabiliser.forward(noisy).cpu().numpy()
         cleaned = np.stack([_non_local_means(planes) for planes in stable])
-        return stabiliser.inverse(torch.from_numpy(cleaned).to(noisy))
+        denoised = stabiliser.inverse(torch.from_numpy(cleaned).to(noisy), kind="unbiased")
+        return keep_mean(noisy, denoised, noise)
 
     def to(self, *arguments: Any, **keywords: Any) -> ClassicalDenoiser:
         """Stay where it is: it computes on the CPU and returns to the device it was called on."""

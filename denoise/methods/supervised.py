@@ -20,6 +20,7 @@ from denoise.card import ModelCard
 from denoise.denoiser import Batch
 from denoise.errors import WeightsError
 from denoise.networks.unet import ResidualUNet
+from denoise.strength import keep_mean
 from denoise.vst import Stabiliser
 from noise_models.level import NoiseLevel
 
@@ -56,7 +57,8 @@ class SupervisedDenoiser(nn.Module):
             )
         stabiliser, scale, level = self._prepare(noisy, noise)
         stable = stabiliser.forward(noisy) / scale
-        return stabiliser.inverse(self._clean(stable, level) * scale)
+        denoised = stabiliser.inverse(self._clean(stable, level) * scale)
+        return keep_mean(noisy, denoised, noise.for_channels(noisy.shape[1]))
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean absolute error in the stabilised image, noisier images weighing more by the root of their noise."""

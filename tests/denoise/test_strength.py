@@ -8,6 +8,9 @@ import torch
 
 from denoise.errors import DenoiseError
 from denoise.strength import MEAN_HALO, keep_mean, leave
+from noise_models.level import NoiseLevel
+
+LEVEL = NoiseLevel(np.zeros(1), np.array([0.05**2]))
 
 
 def textured(side: int = 256) -> np.ndarray:
@@ -57,21 +60,36 @@ def test_the_mean_is_kept_and_little_noise_returns() -> None:
     noise = 0.05 * torch.randn(1, 4, 256, 320, generator=generator)
     clean = torch.linspace(0.1, 0.5, 320).expand(1, 4, 256, 320)
     dark = clean - 0.01  # a denoiser that darkens
-    kept = keep_mean(clean + noise, dark)
+    kept = keep_mean(clean + noise, dark, LEVEL)
     returned = (kept - clean).std() / 0.05
-    assert 0.02 < float(returned) < 0.07
+    assert 0.012 < float(returned) < 0.035
     blocks = torch.nn.functional.avg_pool2d(kept - clean - noise, 32)
     assert float(blocks.abs().max()) < 2 * 0.05 / 32
-    assert torch.allclose(keep_mean(clean, dark), clean, atol=1e-6)
+    assert torch.allclose(keep_mean(clean, dark, LEVEL), clean, atol=1e-6)
 
 
 def test_keeping_the_mean_by_tiles_equals_the_whole() -> None:
     generator = torch.Generator().manual_seed(4)
     noisy, denoised = torch.rand(2, 1, 3, 160, 201, generator=generator)
-    whole = keep_mean(noisy, denoised)
+    whole = keep_mean(noisy, denoised, LEVEL)
     assert whole.shape == noisy.shape
-    tile = keep_mean(noisy[:, :, 16:, 8:160], denoised[:, :, 16:, 8:160])
+    tile = keep_mean(noisy[:, :, 16:, 8:160], denoised[:, :, 16:, 8:160], LEVEL)
     inner = slice(MEAN_HALO, 128), slice(MEAN_HALO, -MEAN_HALO)
     assert torch.allclose(tile[:, :, inner[0], inner[1]], whole[:, :, 16:, 8:160][:, :, inner[0], inner[1]], atol=1e-6)
     small = torch.rand(1, 1, 20, 20)
-    assert keep_mean(small + 1, small) is small
+    assert keep_mean(small + 1, small, LEVEL) is small
+
+
+def test_a_cell_that_moved_more_than_noise_explains_comes_back() -> None:
+    clean = torch.full((1, 1, 128, 128), 0.2)
+    noisy = clean.clone()
+    noisy[0, 0, 64:72, 64:72] += 0.05  # eight standard errors of the cell's mean: a detail that was taken for noise
+    moved = (keep_mean(noisy, clean, LEVEL) - noisy)[0, 0, 64:72, 64:72].mean()
+    assert abs(float(moved)) < 0.6 * 0.05
+
+
+def test_an_outlier_does_not_glow() -> None:
+    clean = torch.full((1, 1, 128, 128), 0.2)
+    noisy = clean.clone()
+    noisy[0, 0, 64, 64] = 5.0
+    assert float((keep_mean(noisy, clean, LEVEL) - clean).max()) < 0.05 / 100
