@@ -193,7 +193,7 @@ def check_flats(flats: Sequence[FlatSums], gain: GainFit) -> list[Check]:
                 "Defocus fully, or photograph a blank screen or sky through a diffuser.",
             )
         )
-    flicker = max(_flicker(item) for item in flats)
+    flicker = max(item.flicker for item in flats)
     if flicker > _FLICKER:
         found.append(
             Check(
@@ -234,11 +234,6 @@ def check_flats(flats: Sequence[FlatSums], gain: GainFit) -> list[Check]:
                 )
             )
     return found
-
-
-def _flicker(item: FlatSums) -> float:
-    mean = float(item.frame_means_dn.mean())
-    return float(np.ptp(item.frame_means_dn)) / max(mean, 1.0) / math.sqrt(max(item.frames - 1, 1))
 
 
 def verdict(checks: Sequence[Check]) -> bool:

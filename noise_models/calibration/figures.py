@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ def _svg(figure: Figure, title: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{title}" data-size="{width:.0f}x{height:.0f}"', 1)
 
 
-def _legend(axis: Axes, place: str = "best") -> None:
+def _legend(axis: Axes, place: Literal["best", "lower right"] = "best") -> None:
     axis.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc=place)
 
 

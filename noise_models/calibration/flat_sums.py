@@ -17,6 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 _MOST_TILES: Final = 12
 _SMALLEST_TILE: Final = 24
 _SAME_LIGHT: Final = 0.05
+_MOST_WAITING: Final = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,14 @@ class FlatSums:
     """Spread of a tile's pixels over its mean signal beyond noise, the median tile [1]."""
     highest_dn: float
     """Largest value [DN]."""
+    flicker: float
+    """Difference of the light within a pair, the worst one [1]."""
+
+    @property
+    def steady(self) -> bool:
+        """True if all frames show the same light, so that their mean is one brightness."""
+        spread = float(np.ptp(self.frame_means_dn))
+        return spread <= 0.1 * float(self.frame_means_dn.mean())
 
     @property
     def mean_dn(self) -> float:
@@ -66,7 +75,7 @@ def tiles(height: int, width: int) -> list[tuple[slice, slice]]:
 
 
 def sum_flats(stack: FrameStack, black_dn: FloatArray, white_dn: float) -> FlatSums:
-    """Read a stack of flat frames once, two in memory at a time.
+    """Read a stack of flat frames once; each frame waits for one of the same light, six at most.
 
     Parameters
     ----------
@@ -80,12 +89,12 @@ def sum_flats(stack: FrameStack, black_dn: FloatArray, white_dn: float) -> FlatS
     Returns
     -------
     FlatSums
-        Mean and variance of every tile of every pair of neighbours.
+        Mean and variance of every tile of every pair.
 
     Raises
     ------
     CalibrationError
-        If there are fewer than two frames, or no two neighbours show the same light.
+        If there are fewer than two frames, or no two of them show the same light.
     """
     if len(stack) < 2:
         raise CalibrationError(
@@ -94,25 +103,29 @@ def sum_flats(stack: FrameStack, black_dn: FloatArray, white_dn: float) -> FlatS
         )
     levels, variances, saturated, means, textures = [], [], [], [], []
     highest = 0.0
-    before: tuple[Frame, float] | None = None
+    waiting: list[tuple[Frame, float]] = []
+    flicker = 0.0
     degrees: FloatArray = np.empty(0)
     for frame in stack:
         mean = float(frame.mosaic.mean(dtype=np.float64))
         means.append(mean)
         highest = max(highest, float(frame.mosaic.max()))
-        if before is None or abs(before[1] - mean) > _SAME_LIGHT * abs(mean - black_dn.mean()):
-            before = frame, mean
+        signal = max(abs(mean - float(black_dn.mean())), 1.0)
+        apart = [abs(other - mean) / signal for _, other in waiting]
+        if not apart or min(apart) > _SAME_LIGHT:
+            waiting = [*waiting, (frame, mean)][-_MOST_WAITING:]
             continue
-        level, variance, share, degrees, texture = _pair(before[0], frame, black_dn, white_dn)
+        partner, _ = waiting.pop(int(np.argmin(apart)))
+        level, variance, share, degrees, texture = _pair(partner, frame, black_dn, white_dn)
         levels.append(level)
         variances.append(variance)
         saturated.append(share)
         textures.append(texture)
-        before = None
+        flicker = max(flicker, min(apart))
     if not levels:
         raise CalibrationError(
             f"The flat frames at ISO {stack.iso:g}, {stack.exposure_s:g} s have means of "
-            f"{', '.join(f'{mean:.0f}' for mean in means[:6])} DN: no two neighbours agree within "
+            f"{', '.join(f'{mean:.0f}' for mean in means[:6])} DN: no two agree within "
             f"{_SAME_LIGHT:.0%}. The light flickers: use daylight or a steady lamp and exposures above 1/30 s."
         )
     return FlatSums(
@@ -127,6 +140,7 @@ def sum_flats(stack: FrameStack, black_dn: FloatArray, white_dn: float) -> FlatS
         frames=len(means),
         texture=float(np.median(textures)),
         highest_dn=highest,
+        flicker=flicker,
     )
 
 

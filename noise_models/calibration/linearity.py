@@ -55,6 +55,10 @@ def fit_linearity(
     LinearityFit or None
         None below three levels between 5 % and 70 % of saturation, or where the light is not known.
     """
+    pairs = [(item, black) for item, black in zip(flats, black_dn, strict=True) if item.steady]
+    flats, black_dn = [item for item, _ in pairs], [black for _, black in pairs]
+    if not flats:
+        return None
     photons = [item.photons_per_pixel for item in flats]
     metered = [value for value in photons if value is not None and value > 0]
     light = np.array(metered if len(metered) == len(photons) else [item.exposure_s for item in flats])

@@ -119,7 +119,7 @@ def _response(
         for stack, item in zip(stacks, sums[gain.iso], strict=True):
             share = (item.mean_dn - black) / gain.saturation_dn
             brightest = (float(np.quantile(item.level_dn, 0.99)) - black) / gain.saturation_dn
-            if item.texture > _TEXTURE or share < _LEAST_SHARE or brightest > HIGHEST_SHARE:
+            if not item.steady or item.texture > _TEXTURE or share < _LEAST_SHARE or brightest > HIGHEST_SHARE:
                 continue
             light = share * gain.saturation_dn / gain.gain_dn_per_e.value * len(stack)
             if best is None or light > best[0]:

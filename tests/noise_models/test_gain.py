@@ -49,6 +49,25 @@ def test_saturated_levels_are_left_out():
     assert fit.gain_dn_per_e.value == pytest.approx(A7S2[100].gain, rel=0.015)
 
 
+def test_brightnesses_told_apart_by_nothing_but_the_light():
+    sensor = SimulatedSensor({1600: A7S2[1600]}, shape=(192, 192))
+    electrons = [share * (sensor.white - sensor.black) / A7S2[1600].gain for share in (0.05, 0.1, 0.2, 0.35, 0.5, 0.65)]
+    files = [  # one round of all brightnesses, then another
+        FrameFile(Path(f"{turn}{index}") / f"flat_1600_0.01_{light}_{turn}", "flat")
+        for turn in (0, 1)
+        for index, light in enumerate(electrons)
+    ]
+    stacks = group([*sensor.darks(4), *files], sensor)
+    assert len(stacks) == 2
+    dark = fit_dark(sum_darks(stacks[0]))
+    sums = sum_flats(stacks[1], dark.level_dn, sensor.white)
+    fit = fit_gain([sums], [dark.level_dn], sensor.white, dark.pixel_variance_dn2)
+    assert fit.levels == 6
+    assert not sums.steady
+    assert fit.gain_dn_per_e.value == pytest.approx(A7S2[1600].gain, rel=0.015)
+    assert fit_linearity([sums], [dark.level_dn], fit.saturation_dn) is None
+
+
 def test_all_saturated_is_refused_with_the_remedy():
     with pytest.raises(CalibrationError, match=r"saturated.*less light"):
         gain_of(SimulatedSensor({100: A7S2[100]}, shape=(64, 64)), levels=(1.2, 1.5))
