@@ -28,7 +28,9 @@ def demo(
         from denoise.demo import run_demo
 
         result = run_demo(output, seed=seed)
-    console.say("The noise of this demo is simulated: photon noise and read noise of a small sensor at ISO 6400.")
+    console.say(
+        f"The noise of this demo is simulated: a small sensor ({result.camera}), from its published parameters."
+    )
     console.say(f"before        {result.noisy}")
     console.say(f"after         {result.denoised}")
     console.say(f"side by side  {result.picture}")

@@ -16,6 +16,7 @@ from cli.doctor import doctor
 from cli.info import info
 from cli.models import models
 from cli.run import run
+from cli.simulate import simulate
 from cli.train import train
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ app.command()(demo)
 app.command()(doctor)
 app.command()(train)
 app.command("calibrate")(calibrate_command)
+app.command()(simulate)
 
 
 def main() -> None:

@@ -19,8 +19,12 @@ def run(
         str, typer.Option(envvar="DENOISE_MODEL", help="An id, a method's name, a .safetensors file, or auto.")
     ] = "auto",
     noise: Annotated[
-        str, typer.Option(help="auto, file (the DNG's own), blind, or SHOT,READ with var = SHOT*x + READ, x in 0..1.")
+        str,
+        typer.Option(help="auto, file (the DNG's own), profile, blind, or SHOT,READ: var = SHOT*x + READ, x in 0..1."),
     ] = "auto",
+    profile: Annotated[
+        str, typer.Option(help="A camera.json or an id; auto: by make and model. Gives the noise, mends the sensor.")
+    ] = "",
     strength: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="1 removes all that the model removes; 0.7 leaves 0.3 sigma.")
     ] = 1.0,
@@ -60,8 +64,9 @@ def run(
         from denoise.batch import Options, parse_size, plan_jobs
 
         options = Options(
-            model=model, noise=noise, strength=strength, format=format_, device=device, precision=precision,
-            tile=tile, max_memory=parse_size(max_memory), compression=compression, sidecar=sidecar, seed=seed,
+            model=model, noise=noise, profile=profile, strength=strength, format=format_, device=device,
+            precision=precision, tile=tile, max_memory=parse_size(max_memory), compression=compression,
+            sidecar=sidecar, seed=seed,
         )  # fmt: skip
         jobs = plan_jobs(inputs, output, options, suffix=suffix, keep_tree=keep_tree)
     taken = [job for job in jobs if job.target.exists()]

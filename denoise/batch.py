@@ -21,14 +21,17 @@ from denoise.denoiser import Denoiser
 from denoise.engine import Engine
 from denoise.errors import UsageError, nearest
 from denoise.fidelity import check_fidelity
-from denoise.images import Image, Photo
+from denoise.images import Image, Photo, RawImage
 from denoise.io import READERS, read, write
 from denoise.io.exif import ExifTool
 from denoise.io.files import atomic_target, make_folder
 from denoise.noise_source import choose_noise
+from denoise.repair import remove_fixed_pattern
 from denoise.version import __version__
 from denoise.weights import load_model, resolve_model
 from noise_models.level import NoiseLevel
+from noise_models.profile import CameraProfile
+from noise_models.profile_shelf import answers_to, load_profile, profile_of
 
 FORMATS: Final = {"dng": ".dng", "tiff": ".tif", "png": ".png", "jpeg": ".jpg"}
 _LOG = logging.getLogger(__name__)
@@ -42,7 +45,9 @@ class Options:
     model: str = "auto"
     """Id, method, path of weights, or "auto"."""
     noise: str = "auto"
-    """"auto", "file", "blind" or "SHOT,READ"."""
+    """"auto", "file", "profile", "blind" or "SHOT,READ"."""
+    profile: str = ""
+    """Path or id of a camera profile; "auto" for the one of the photograph's make and model; empty for none."""
     strength: float = 1.0
     """1 removes all that the model removes, 0 nothing; in between, 1 - strength sigma of noise is left."""
     format: str | None = None
@@ -161,9 +166,9 @@ class Runner:
 
     def plan(self, job: Job) -> dict[str, Any]:
         """Say how a file would be denoised, without doing it."""
-        image = read(job.source)
+        image, profile = self._read(job.source)
         model = self._model(image)
-        noise = self._noise(image, model)
+        noise = self._noise(image, model, profile)
         plan = self.engine.plan(image, model)
         return {"event": "planned", **_what(job, model, noise), "plan": plan.to_dict()}
 
@@ -176,10 +181,10 @@ class Runner:
             Whatever keeps it from being read, denoised, checked or written.
         """
         clock = _Clock()
-        image = read(job.source)
+        image, profile = self._read(job.source)
         model = self._model(image)
         clock.lap("read_s")
-        noise = self._noise(image, model)
+        noise = self._noise(image, model, profile)
         clock.lap("noise_s")
         strength = self.options.strength
         plan = self.engine.plan(image, model)
@@ -211,8 +216,20 @@ class Runner:
             self._models[key] = load_model(key)
         return self._models[key]
 
-    def _noise(self, image: Image, model: Denoiser) -> NoiseLevel:
-        return choose_noise(image, self.options.noise, model, self.engine)
+    def _read(self, source: Path) -> tuple[RawImage | Photo, CameraProfile | None]:
+        """Read a file; with a profile of its camera, its fixed pattern is taken out."""
+        image = read(source)
+        if not self.options.profile or not isinstance(image, RawImage):
+            return image, None
+        named = self.options.profile != "auto"
+        make, model = image.metadata.make, image.metadata.model
+        profile = load_profile(self.options.profile) if named else profile_of(make, model)
+        if named and not answers_to(profile, make, model):
+            _LOG.warning("The profile %s is of another camera than %s %s.", profile.id, make, model)
+        return remove_fixed_pattern(image, profile), profile
+
+    def _noise(self, image: Image, model: Denoiser, profile: CameraProfile | None) -> NoiseLevel:
+        return choose_noise(image, self.options.noise, model, self.engine, profile)
 
     def _write(self, job: Job, image: Image, denoised: Image, noise: NoiseLevel) -> None:
         make_folder(job.target.parent)

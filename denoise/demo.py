@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -16,7 +17,11 @@ from denoise.io import read, write
 from denoise.io.files import atomic_target, make_folder
 from denoise.io.render import render
 from denoise.metrics import psnr_db
-from denoise.simulate import SimpleSensor, simulate_raw
+from denoise.simulate import simulate_raw
+from noise_models.profile_shelf import load_profile
+
+CAMERA: Final = "xiaomi-redmi-k30"
+ISO: Final = 1600.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class DemoResult:
     """The DNG that was made of it."""
     picture: Path
     """Noisy, denoised and clean side by side, as PNG."""
+    camera: str
+    """The camera that was simulated."""
     noisy_psnr_db: float
     """PSNR of the noisy planes [dB]."""
     denoised_psnr_db: float
@@ -49,7 +56,7 @@ def run_demo(folder: Path, *, model: str = "auto", seed: int = 0) -> DemoResult:
     """
     make_folder(folder)
     photo = skimage.data.astronaut()
-    image, clean = simulate_raw(photo, SimpleSensor(), seed=seed)
+    image, clean = simulate_raw(photo, load_profile(CAMERA), ISO, seed=seed)
     noisy_path, denoised_path = folder / "noisy.dng", folder / "denoised.dng"
     write(noisy_path, image)
     with Runner(Options(model=model)) as runner:
@@ -65,6 +72,7 @@ def run_demo(folder: Path, *, model: str = "auto", seed: int = 0) -> DemoResult:
         noisy_path,
         denoised_path,
         picture,
+        f"{image.metadata.make} {image.metadata.model}, ISO {ISO:g}",
         psnr_db(noisy.to_tensor(), clean),
         psnr_db(denoised.to_tensor(), clean),
         record["model"]["id"],

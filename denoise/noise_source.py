@@ -12,14 +12,18 @@ from denoise.denoiser import Denoiser
 from denoise.engine import Engine, Plan
 from denoise.engine.run import run_batch
 from denoise.errors import UsageError, WeightsError
-from denoise.images import Image
+from denoise.images import Image, RawImage
+from denoise.repair import iso_of
 from noise_models.blind import BlindEstimate, measure, sample_windows
 from noise_models.level import NoiseLevel
+from noise_models.profile import CameraProfile
 
 FloatPlanes = npt.NDArray[np.float32]
 
 
-def choose_noise(image: Image, wish: str, model: Denoiser, engine: Engine) -> NoiseLevel:
+def choose_noise(
+    image: Image, wish: str, model: Denoiser, engine: Engine, profile: CameraProfile | None = None
+) -> NoiseLevel:
     """Return the noise level to denoise with, spelled out for every plane.
 
     Parameters
@@ -27,24 +31,35 @@ def choose_noise(image: Image, wish: str, model: Denoiser, engine: Engine) -> No
     image : Image
         The noisy image.
     wish : str
-        "auto": what the file says, else blind. "file": only that. "blind": only from the image. Or "SHOT,READ".
+        "auto": the profile where one is given, else what the file says, else blind. "file", "profile", "blind": only
+        that. Or "SHOT,READ".
     model : Denoiser
         Gives the first result of which the blind estimate is refined.
     engine : Engine
         Says on which device and in which precision.
+    profile : CameraProfile, optional
+        Of the image's camera.
 
     Raises
     ------
     UsageError
-        If the wish is none of these.
+        If the wish is none of these, or "profile" without one.
     WeightsError
         If "file" is wished and the file says nothing.
+    ProfileError
+        If the profile does not know the photograph's ISO, or its gain.
     NoiseModelError
         If the numbers are not a noise level, or the image is too small for a blind estimate.
     """
     channels = image.shape[0]
     if wish == "auto":
-        wish = "blind" if image.noise is None else "file"
+        wish = "profile" if profile is not None else "blind" if image.noise is None else "file"
+    if wish == "profile":
+        if profile is None or not isinstance(image, RawImage):
+            raise UsageError(
+                "--noise profile was asked, but there is no profile. Pass --profile camera.json and a RAW."
+            )
+        return profile.noise_level(iso_of(image)).for_channels(channels)
     if wish == "file":
         if image.noise is None:
             raise WeightsError(
@@ -70,7 +85,7 @@ def parse_noise(text: str) -> NoiseLevel:
         shot, read = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(
-            f"--noise '{text}' was given, but auto, file, blind or SHOT,READ was expected: two numbers with "
+            f"--noise '{text}' was given, but auto, file, profile, blind or SHOT,READ was expected: two numbers with "
             "var(x) = SHOT*x + READ and x from 0 (black) to 1 (white), such as 0.0004,1e-6."
         ) from None
     return NoiseLevel(np.array([shot]), np.array([read]), "given")

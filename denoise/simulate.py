@@ -1,95 +1,97 @@
-"""A RAW file made from a photograph, as a small sensor at high ISO would have written it."""
+"""A RAW file made from a photograph, as a calibrated camera would have written it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from denoise import cfa as cfa_layout
+from denoise.errors import ShapeError
 from denoise.images import RawImage, RawMetadata
 from denoise.unprocess import CameraLook, mosaic_planes, unprocess
 from noise_models.base import SensorSettings
-from noise_models.level import NoiseLevel
+from noise_models.profile import CameraProfile
+from noise_models.simulate import simulate_mosaic
 
-
-@dataclass(frozen=True)
-class SimpleSensor:
-    """A sensor with shot and read noise and nothing else."""
-
-    name: str = "Simulated small sensor"
-    """Camera model, as it will stand in the file."""
-    iso: float = 6400
-    """What the photographer would have set."""
-    gain_dn_per_e: float = 4.0
-    """K [DN/e-]."""
-    read_sigma_dn: float = 6.0
-    """Standard deviation of the read noise [DN]."""
-    black_dn: float = 256.0
-    """Level of no light [DN]."""
-    white_dn: float = 4095.0
-    """Saturation [DN]: 12 bit."""
-
-    @property
-    def noise(self) -> NoiseLevel:
-        """The noise of its files, rounding included."""
-        full = self.white_dn - self.black_dn
-        read = (self.read_sigma_dn**2 + 1 / 12) / full**2
-        return NoiseLevel(np.array([self.gain_dn_per_e / full]), np.array([read]), "DNG NoiseProfile")
+_D65 = 21
 
 
 def simulate_raw(
-    photo: npt.NDArray[np.uint8], sensor: SimpleSensor, *, seed: int = 0
+    photo: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+    profile: CameraProfile,
+    iso: float,
+    ratio: float = 1.0,
+    *,
+    seed: int = 0,
+    model: str = "eld",
+    exposure_s: float = 1 / 60,
 ) -> tuple[RawImage, npt.NDArray[np.float32]]:
-    """Make a RAW of a photograph.
+    """Make a RAW of a photograph: unprocess it to linear light, and spoil that as a camera would.
 
     Parameters
     ----------
-    photo : (H, W, 3) uint8
-        sRGB, H and W even.
-    sensor : SimpleSensor
-        Gain, noise and levels.
+    photo : (H, W, 3) uint8 or uint16
+        sRGB; an odd row or column at the end is left out.
+    profile : CameraProfile
+        The camera, of a Bayer sensor.
+    iso : float
+        Sensitivity [ISO].
+    ratio : float
+        How many times too short the exposure is; the file asks its converter to brighten by as much.
     seed : int
         Of the noise.
+    model : str
+        Key of `noise_models.NOISE_MODELS`.
+    exposure_s : float
+        What the file will say [s].
 
     Returns
     -------
     RawImage
-        RGGB, with the colour matrix and white balance that give the photograph's colours back, and its NoiseProfile.
+        With the colour matrix and white balance that give the photograph's colours back, and its NoiseProfile.
     (4, H/2, W/2) float32
-        The clean planes.
+        The clean planes, at the exposure of the file.
+
+    Raises
+    ------
+    ShapeError
+        If the photograph is not (H, W, 3), or smaller than 2x2.
+    ProfileError, NoiseModelError
+        If the profile does not cover the ISO, or the model is not known.
     """
-    look = CameraLook(
-        torch.tensor([[1.0234, -0.2969, -0.2266], [-0.5625, 1.6328, -0.0469], [-0.0703, 0.2188, 0.6406]]),
-        2.0,
-        1.7,
-        1.25,
-    )
-    clean = mosaic_planes(unprocess(torch.from_numpy(photo.transpose(2, 0, 1) / np.float32(255)), look))
+    if photo.ndim != 3 or photo.shape[2] != 3 or min(photo.shape[:2]) < 2:
+        raise ShapeError(f"A colour photograph (H, W, 3) was expected, but got {photo.shape}. Give an RGB picture.")
+    height, width = (size // 2 * 2 for size in photo.shape[:2])
+    values = photo[:height, :width].transpose(2, 0, 1) / np.float32(np.iinfo(photo.dtype).max)
+    look = _daylight()
+    clean = mosaic_planes(unprocess(torch.from_numpy(np.ascontiguousarray(values)), look))
     generator = torch.Generator().manual_seed(seed)
-    electrons = clean * ((sensor.white_dn - sensor.black_dn) / sensor.gain_dn_per_e)
-    signal_dn = torch.poisson(electrons, generator=generator) * sensor.gain_dn_per_e
-    signal_dn += sensor.read_sigma_dn * torch.randn(clean.shape, generator=generator)
-    levels = (signal_dn + sensor.black_dn).round().clamp(0, sensor.white_dn).numpy().astype(np.uint16)
+    mosaic = simulate_mosaic(clean, profile, iso, ratio, generator=generator, model=model, exposure_s=exposure_s)
     metadata = RawMetadata(
-        make="denoise-toolkit",
-        model=sensor.name,
-        unique_model=f"denoise-toolkit {sensor.name}",
+        make=profile.make,
+        model=profile.model,
+        unique_model=f"{profile.make} {profile.model} (simulated by denoise-toolkit)",
         color_matrices=(look.xyz_to_camera.double().numpy(),),
-        illuminants=(21,),
+        illuminants=(_D65,),
         as_shot_neutral=(1 / look.red_gain, 1.0, 1 / look.blue_gain),
-        baseline_exposure=float(np.log2(look.rgb_gain)),
+        baseline_exposure=float(np.log2(look.rgb_gain * ratio)),
     )
     image = RawImage(
-        cfa_layout.unpack(levels, "RGGB").astype(np.uint16),
-        "RGGB",
-        np.full((2, 2), sensor.black_dn),
-        sensor.white_dn,
-        SensorSettings(sensor.iso, 1 / 60),
-        sensor.noise,
+        mosaic,
+        profile.cfa,
+        np.asarray(profile.black_dn),
+        profile.white_dn,
+        SensorSettings(iso, exposure_s),
+        replace(profile.noise_level(iso), source="DNG NoiseProfile"),
         metadata,
-        ("simulated from a photograph",),
+        (f"simulated from a photograph: {profile.id}, ISO {iso:g}, {ratio:g} times too dark, noise model {model}",),
     )
-    return image, clean.numpy()
+    return image, clean.numpy() / np.float32(ratio)
+
+
+def _daylight() -> CameraLook:
+    """Return the look of a daylight photograph."""
+    matrix = [[1.0234, -0.2969, -0.2266], [-0.5625, 1.6328, -0.0469], [-0.0703, 0.2188, 0.6406]]
+    return CameraLook(torch.tensor(matrix), red_gain=2.0, blue_gain=1.7, rgb_gain=1.25)

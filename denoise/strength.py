@@ -92,7 +92,7 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
     if min(height, width) < 2 * MEAN_HALO:
         return denoised
     shot, read = (
-        torch.as_tensor(part, dtype=noisy.dtype, device=noisy.device).reshape(-1, part.shape[-1], 1, 1)
+        torch.tensor(part, dtype=noisy.dtype, device=noisy.device).reshape(-1, part.shape[-1], 1, 1)
         for part in (noise.shot, noise.read)
     )
     limit = denoised.clamp_min(0).mul_(shot).add_(read).sqrt_().mul_(_OUTLIER_SIGMA)

@@ -59,12 +59,16 @@ def find_profile(make: str, model: str) -> CameraProfile | None:
     ProfileError
         If a file on the shelf is not a sound profile.
     """
-    wanted = _plain(make), _plain_model(make, model)
     for profile in list_profiles():
-        names = {_plain_model(profile.make, name) for name in (profile.model, *profile.aliases)}
-        if not profile.variant and wanted[0] == _plain(profile.make) and wanted[1] in names:
+        if not profile.variant and answers_to(profile, make, model):
             return profile
     return None
+
+
+def answers_to(profile: CameraProfile, make: str, model: str) -> bool:
+    """Whether a profile is that of a camera, by its model or an alias."""
+    names = {_plain_model(profile.make, name) for name in (profile.model, *profile.aliases)}
+    return _plain(make) == _plain(profile.make) and _plain_model(make, model) in names
 
 
 def profile_of(make: str, model: str) -> CameraProfile:

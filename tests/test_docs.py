@@ -76,11 +76,12 @@ def test_the_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     import numpy as np
 
     from denoise.io import write
-    from denoise.simulate import SimpleSensor, simulate_raw
+    from denoise.simulate import simulate_raw
+    from noise_models.profile_shelf import load_profile
 
     picture = np.full((128, 128, 3), 120, np.uint8)
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "night.dng", simulate_raw(picture, SimpleSensor())[0])
+    write(tmp_path / "night.dng", simulate_raw(picture, load_profile("xiaomi-redmi-k30"), 1600)[0])
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
     exec(compile(code.group(1).replace("night.ARW", "night.dng").replace('write("night.dng"', 'write("clean.dng"'),

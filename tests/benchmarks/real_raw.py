@@ -58,7 +58,7 @@ def rendering(source: Path, denoised: Path) -> float:
                     gamma=(1, 1),
                     output_color=rawpy.ColorSpace.raw,
                     user_flip=0,
-                )  # fmt: skip
+                )
             )
     height, width = (min(picture.shape[axis] for picture in pictures) for axis in (0, 1))
     means = [

@@ -1,4 +1,4 @@
-"""A RAW from file to DNG, as a user runs it: wall time, peak memory, the network's share, and its speed against the chip.
+"""A RAW from file to DNG, as a user runs it: time, memory, the network's share, and its speed against the chip.
 
 Protocol: `denoise run` as a process of its own, warm file cache, the fastest of --runs; peak as the system reports it
 for that process. The chip's peak: three 3x3 convolutions of 64 channels on 256x256 in bfloat16, channels last, measured

@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from denoise.images import RawImage
 from denoise.io import read, write
-from denoise.simulate import SimpleSensor, simulate_raw
+from denoise.simulate import simulate_raw
+from noise_models.profile_shelf import load_profile
 
 HERE = Path(__file__).parents[2]
 
@@ -33,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     ramp = np.add.outer(np.arange(128), np.arange(160)) * 0.8
     picture = np.stack([ramp, ramp[::-1], 255 - ramp], axis=2).clip(0, 255).astype(np.uint8)
-    write(folder / "night.dng", simulate_raw(picture, SimpleSensor())[0])
+    write(folder / "night.dng", simulate_raw(picture, load_profile("xiaomi-redmi-k30"), 1600)[0])
     noise = np.random.default_rng(1).normal(0, 20, picture.shape)
     cv2.imwrite(str(folder / "party.png"), (picture + noise).clip(0, 255).astype(np.uint8))
     return folder
@@ -60,7 +61,7 @@ def test_run_makes_a_dng_with_its_sidecar(folder: Path, tmp_path: Path, model: s
     assert isinstance(after, RawImage)
     assert after.mosaic.shape == before.mosaic.shape
     assert after.cfa == before.cfa
-    assert after.white_dn == before.white_dn * 16
+    assert after.white_dn == before.white_dn * 64
     assert float((after.to_tensor() - before.to_tensor()).std()) > 0.003
     record = json.loads((tmp_path / "clean.dng.json").read_text())
     assert record["noise"]["source"] == "DNG NoiseProfile"
@@ -74,7 +75,7 @@ def test_strength_zero_returns_the_input_exactly(folder: Path, tmp_path: Path) -
     before, after = read(folder / "night.dng"), read(tmp_path / "night_dn.dng")
     assert isinstance(before, RawImage)
     assert isinstance(after, RawImage)
-    np.testing.assert_array_equal(after.mosaic, before.mosaic * 16)
+    np.testing.assert_array_equal(after.mosaic, before.mosaic * 64)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "party_dn.png")), cv2.imread(str(folder / "party.png")))
 
 
@@ -278,3 +279,21 @@ def test_the_demo_improves_its_picture(tmp_path: Path) -> None:
     assert numbers[1] > numbers[0] + 3
     assert {"noisy.dng", "denoised.dng", "before_after.png"} <= {path.name for path in (tmp_path / "demo").iterdir()}
     assert call("demo", "-o", tmp_path / "demo").exit_code == 2
+
+
+def test_simulate_and_run_with_the_profile(folder: Path, tmp_path: Path) -> None:
+    noisy = tmp_path / "noisy.dng"
+    made = call("simulate", folder / "party.png", "--profile", "sony-a7s2", "--iso", 12800, "--ratio", 10, "-o", noisy)
+    assert made.exit_code == 0, made.output
+    image = read(noisy)
+    assert isinstance(image, RawImage)
+    assert image.settings is not None
+    assert image.settings.iso == 12800
+    arguments = ("run", noisy, "--profile", "auto", "--model", "classical", "--json")
+    record = json.loads(call(*arguments, "-o", tmp_path / "a.dng").stdout)
+    assert record["noise"]["source"] == "profile sony-a7s2"
+    assert record["noise"]["shot"][0] == pytest.approx(12.2406 / 15871, rel=1e-3)
+    assert call("simulate", folder / "party.png", "--profile", "sony-a7s2", "--iso", 1e6).exit_code == 1
+    unknown = call("run", noisy, "--profile", "sony-a7s3", "-o", tmp_path / "b.dng")
+    assert unknown.exit_code == 1
+    assert "sony-a7s2" in unknown.stderr
