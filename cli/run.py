@@ -61,7 +61,7 @@ def run(
     if overwrite and skip_existing:
         raise console.usage_error("--overwrite and --skip-existing say different things; give one of them.")
     with console.errors_as_lines(traceback):
-        from denoise.batch import Options, parse_size, plan_jobs
+        from denoise.jobs import Options, parse_size, plan_jobs
 
         options = Options(
             model=model, noise=noise, profile=profile, strength=strength, format=format_, device=device,

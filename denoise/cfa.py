@@ -91,9 +91,8 @@ def unpack(
     step = period(cfa)
     if planes.shape[0] != len(positions(cfa)):
         raise ShapeError(f"Pattern {cfa} has {len(positions(cfa))} planes, but got an array of shape {planes.shape}.")
-    height = planes.shape[1] * step if height is None else height
-    width = planes.shape[2] * step if width is None else width
-    mosaic = np.empty((height, width), planes.dtype)
+    size = (height or planes.shape[1] * step, width or planes.shape[2] * step)
+    mosaic = np.empty(size, planes.dtype)
     for plane, (row, column) in zip(planes, positions(cfa), strict=True):
         part = mosaic[row::step, column::step]
         part[...] = plane[: part.shape[0], : part.shape[1]]

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import skimage.data
 
-from denoise.batch import Job, Options, Runner
+from denoise.batch import Runner
 from denoise.images import RawImage
 from denoise.io import read, write
 from denoise.io.files import atomic_target, make_folder
 from denoise.io.render import render
+from denoise.jobs import Job, Options
 from denoise.metrics import psnr_db
 from denoise.simulate import simulate_raw
 from noise_models.profile_shelf import load_profile

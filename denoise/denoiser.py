@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from denoise.card import ModelCard
+from denoise.errors import WeightsError
 from noise_models.level import NoiseLevel
 
 if TYPE_CHECKING:
@@ -53,3 +54,19 @@ class Learner(Protocol):
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the losses of one batch; "total" is minimised, the rest is logged."""
         ...
+
+
+def needed(noise: NoiseLevel | None, card: ModelCard, channels: int) -> NoiseLevel:
+    """Return the noise level spelled out for ``channels`` planes, for a model that cannot do without.
+
+    Raises
+    ------
+    WeightsError
+        If there is none.
+    """
+    if noise is None:
+        raise WeightsError(
+            f"Model '{card.id}' was asked to denoise without a noise level, but it needs one. "
+            "Give --noise SHOT,READ or leave it out for a blind estimate."
+        )
+    return noise.for_channels(channels)

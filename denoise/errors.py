@@ -6,8 +6,7 @@ Libraries raise; only ``cli/console.py`` catches.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from noise_models.names import nearest as nearest
 
 
 class DenoiseError(Exception):
@@ -52,24 +51,3 @@ class OutOfMemoryError(DeviceError):
 
 class ShapeError(DenoiseError):
     """An array whose shape does not fit what it is used for."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Name the known word nearest to a misspelt one, as the end of a message.
-
-    Parameters
-    ----------
-    word : str
-        What was asked for.
-    known : iterable of str
-        What exists.
-
-    Returns
-    -------
-    str
-        ``"Did you mean 'x'? Known: x, y."`` or only the list of what is known.
-    """
-    names = sorted(set(known))
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.4)
-    hint = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{hint}Known: {', '.join(names) or 'none'}."

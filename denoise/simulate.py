@@ -88,7 +88,7 @@ def simulate_raw(
         metadata,
         (f"simulated from a photograph: {profile.id}, ISO {iso:g}, {ratio:g} times too dark, noise model {model}",),
     )
-    return image, clean.numpy() / np.float32(ratio)
+    return image, (clean / ratio).numpy()
 
 
 def _daylight() -> CameraLook:

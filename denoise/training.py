@@ -271,8 +271,8 @@ class Trainer:
 def _learner(recipe: Recipe) -> nn.Module:
     if recipe.card.method not in METHODS:
         raise RecipeError(f"Method '{recipe.card.method}' is not known. {nearest(recipe.card.method, METHODS)}")
-    model = cast(nn.Module, METHODS[recipe.card.method].build(recipe.card))
-    return nn.Module.to(model, memory_format=torch.channels_last)
+    model: nn.Module = METHODS[recipe.card.method].build(recipe.card)
+    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def _revision() -> str:

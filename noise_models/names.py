@@ -21,7 +21,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     str
         ``"Did you mean 'x'? Known: x, y."``, or only the list where nothing is near.
     """
-    names = sorted(known)
+    names = sorted(set(known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.4)
     hint = f"Did you mean '{close[0]}'? " if close else ""
     return f"{hint}Known: {', '.join(names) or 'none'}."

@@ -15,7 +15,7 @@ from skimage.restoration import denoise_nl_means
 from torch import Tensor
 
 from denoise.card import ModelCard
-from denoise.errors import WeightsError
+from denoise.denoiser import needed
 from denoise.strength import MEAN_HALO, keep_mean
 from denoise.vst import Stabiliser
 from noise_models.level import NoiseLevel
@@ -51,12 +51,7 @@ class ClassicalDenoiser:
         WeightsError
             If no noise level is given.
         """
-        if noise is None:
-            raise WeightsError(
-                "The classical method was asked to denoise without a noise level, but it needs one. "
-                "Give --noise SHOT,READ or leave it out for a blind estimate."
-            )
-        noise = noise.for_channels(noisy.shape[1])
+        noise = needed(noise, self.card, noisy.shape[1])
         stabiliser = Stabiliser(noise, like=noisy)
         stable = stabiliser.forward(noisy).cpu().numpy()
         cleaned = np.stack([_non_local_means(planes) for planes in stable])

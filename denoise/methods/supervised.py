@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise.card import ModelCard
-from denoise.denoiser import Batch
+from denoise.denoiser import Batch, needed
 from denoise.errors import WeightsError
 from denoise.networks.unet import ResidualUNet
 from denoise.strength import keep_mean
@@ -50,15 +50,11 @@ class SupervisedDenoiser(nn.Module):
         WeightsError
             If no noise level is given.
         """
-        if noise is None:
-            raise WeightsError(
-                f"Model '{self.card.id}' was asked to denoise without a noise level, but it needs one. "
-                "Give --noise SHOT,READ or leave it out for a blind estimate."
-            )
+        noise = needed(noise, self.card, noisy.shape[1])
         stabiliser, scale, level = self._prepare(noisy, noise)
         stable = stabiliser.forward(noisy) / scale
         denoised = stabiliser.inverse(self._clean(stable, level) * scale)
-        return keep_mean(noisy, denoised, noise.for_channels(noisy.shape[1]))
+        return keep_mean(noisy, denoised, noise)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean absolute error in the stabilised image, noisier images weighing more by the root of their noise."""

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import rawpy
 
-from denoise.batch import Job, Options, Runner
+from denoise.batch import Runner
 from denoise.demo import run_demo, side_by_side
+from denoise.jobs import Job, Options
 from denoise.manifests import data_root
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -1,0 +1,158 @@
+"""What goes where: the inputs of a call, found and paired with their outputs."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from denoise.errors import UsageError, nearest
+from denoise.io import READERS
+
+FORMATS: Final = {"dng": ".dng", "tiff": ".tif", "png": ".png", "jpeg": ".jpg"}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are denoised."""
+
+    model: str = "auto"
+    """Id, method, path of weights, or "auto"."""
+    noise: str = "auto"
+    """"auto", "file", "profile", "blind" or "SHOT,READ"."""
+    profile: str = ""
+    """Path or id of a camera profile; "auto" for the one of the photograph's make and model; empty for none."""
+    strength: float = 1.0
+    """1 removes all that the model removes, 0 nothing; in between, 1 - strength sigma of noise is left."""
+    format: str | None = None
+    """Key of `FORMATS`; None for DNG from RAW and the input's own format for photographs."""
+    device: str = "auto"
+    """Where to compute."""
+    precision: str = "auto"
+    """Of the network."""
+    tile: str = "auto"
+    """Or the largest side of a tile [pixels of a plane]."""
+    max_memory: int | None = None
+    """Most memory to hold [bytes]."""
+    compression: str = "lossless-jpeg"
+    """Of the DNG; or "none"."""
+    sidecar: bool = True
+    """Whether ``OUT.json`` is written."""
+    seed: int = 0
+    """Of stochastic models."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and where its output goes."""
+
+    source: Path
+    """The file to denoise."""
+    target: Path
+    """The file to write."""
+
+
+def parse_size(text: str | None) -> int | None:
+    """Turn "2GiB", "900MB" or "1500000" into bytes.
+
+    Raises
+    ------
+    UsageError
+        If it is not a size.
+    """
+    if text is None:
+        return None
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"A size such as 2GiB or 900MB was expected, but '{text}' was given.")
+    number, prefix, binary = match.groups()
+    power = " KMGT".index(prefix.upper()) if prefix else 0
+    return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def plan_jobs(
+    inputs: Sequence[str], output: Path | None, options: Options, *, suffix: str = "_dn", keep_tree: bool = False
+) -> list[Job]:
+    """Say which file goes where.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Files, folders (searched through), glob patterns, or ``@list.txt`` with one of these a line.
+    output : Path or None
+        A file for a single input, a folder, or None for beside the input.
+    options : Options
+        ``format`` chooses the suffix.
+    suffix : str
+        Added to each name.
+    keep_tree : bool
+        Repeat the folders below an input folder within ``output``.
+
+    Returns
+    -------
+    list of Job
+        In order, each input once.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing to do, two inputs would become one output, or the format is not known.
+    """
+    if options.format is not None and options.format not in FORMATS:
+        raise UsageError(f"Format '{options.format}' is not known. {nearest(options.format, FORMATS)}")
+    found = list(dict.fromkeys(_expand(inputs, suffix)))
+    if not found:
+        raise UsageError(f"No image was found in {', '.join(inputs)}. Name files, or folders that hold some.")
+    names_a_file = output is not None and output.suffix.lower() in (*READERS, ".dng") and not output.is_dir()
+    if names_a_file and len(found) > 1:
+        raise UsageError(f"-o {output} is one file, but {len(found)} inputs were given. Name a folder.")
+    if output is not None and names_a_file:
+        return [Job(found[0][0], output)]
+    jobs = [Job(path, _target(path, root, output, options, suffix, keep_tree)) for path, root in found]
+    owners: dict[Path, Path] = {}
+    for job in jobs:
+        other = owners.setdefault(job.target, job.source)
+        if other != job.source:
+            raise UsageError(
+                f"{other} and {job.source} would both become {job.target}. Pass --keep-tree, or run them apart."
+            )
+    return jobs
+
+
+def _expand(inputs: Iterable[str], suffix: str) -> Iterator[tuple[Path, Path]]:
+    """Yield (file, the folder it was found under) for every input."""
+    for text in inputs:
+        path = Path(text)
+        if text.startswith("@") and Path(text[1:]).is_file():
+            lines = Path(text[1:]).read_text("utf-8").splitlines()
+            yield from _expand([line.strip() for line in lines if line.strip()], suffix)
+        elif path.is_dir():
+            yield from ((file, path) for file in sorted(path.rglob("*")) if _is_input(file, suffix))
+        elif path.exists() or not glob.has_magic(text):
+            yield path, path.parent
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207  the pattern may be absolute
+            files = [file for file in matches if _is_input(file, suffix)]
+            yield from ((file, file.parent) for file in files or [path])
+
+
+def _is_input(path: Path, suffix: str) -> bool:
+    """Whether a file found by search is an image, and not an output of an earlier run."""
+    ours = bool(suffix) and path.stem.endswith(suffix)
+    return path.suffix.lower() in READERS and not path.name.startswith(".") and not ours and path.is_file()
+
+
+def _target(path: Path, root: Path, output: Path | None, options: Options, suffix: str, keep_tree: bool) -> Path:
+    if options.format is not None:
+        ending = FORMATS[options.format]
+    else:
+        reader = READERS.get(path.suffix.lower())
+        ending = path.suffix if reader is READERS[".png"] else ".dng"
+    folder = path.parent if output is None else output
+    if output is not None and keep_tree:
+        folder = output / path.parent.relative_to(root)
+    return folder / f"{path.stem}{suffix}{ending}"
