@@ -9,6 +9,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 import torch
+from kornia.enhance import adjust_gamma
 from torch import Tensor
 from torch.nn import functional
 
@@ -185,7 +186,7 @@ def _recolour(photo: Tensor, generator: torch.Generator) -> Tensor:
         grey = photo.mean(0, keepdim=True)
         photo = (grey + float(_log_uniform(0.5, 3.0, 1, generator)) * (photo - grey)).clamp(0, 1)
     if torch.rand((), generator=generator) < 0.3:
-        photo = photo.pow(float(_log_uniform(0.5, 2.0, 1, generator)))
+        photo = adjust_gamma(photo, float(_log_uniform(0.5, 2.0, 1, generator)))
     return photo
 
 

@@ -35,7 +35,7 @@ def test_it_solves_a_least_squares_problem() -> None:
     generator = torch.Generator().manual_seed(1)
     truth, seen = torch.randn(5, 7, generator=generator), torch.randn(7, 200, generator=generator)
     weight = torch.nn.Parameter(torch.zeros(5, 7))
-    optimiser = Muon([weight], lr=0.05)
+    optimiser = Muon([weight], lr=0.05, weight_decay=0.0)
     for step in range(300):
         optimiser.param_groups[0]["lr"] = 0.05 * (1 - step / 300)
         loss = (weight @ seen - truth @ seen).square().mean()
