@@ -61,7 +61,10 @@ def run(
     if overwrite and skip_existing:
         raise console.usage_error("--overwrite and --skip-existing say different things; give one of them.")
     with console.errors_as_lines(traceback):
+        from denoise.engine.device import keep_memory
         from denoise.jobs import Options, parse_size, plan_jobs
+
+        keep_memory()
 
         options = Options(
             model=model, noise=noise, profile=profile, strength=strength, format=format_, device=device,

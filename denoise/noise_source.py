@@ -103,7 +103,7 @@ def blind_estimate(image: Image, model: Denoiser | None = None, engine: Engine |
     first = measure(image, white=white)
     if model is None or engine is None or not first.level.variance(1.0).all():
         return first
-    windows = sample_windows(image.shape, most=16, side=192)
+    windows = sample_windows(image.shape, most=9, side=128)
     plan = engine.plan(image, model)
     result = _FirstResult(image, model.to(torch.device(plan.device)), plan, first.level.for_channels(image.shape[0]))
     return measure(image, result, white=white, windows=windows)

@@ -23,7 +23,6 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import gammaln, xlogy
 from torch import Tensor
 
 from denoise.errors import DenoiseError, ShapeError, nearest
@@ -255,6 +254,8 @@ def expected_bias(signal: npt.ArrayLike, ratio: float) -> FloatArray:
     bias[large] = _series(y[large], ratio)
     small = ~large
     if small.any():
+        from scipy.special import gammaln, xlogy  # slow to load, and not needed to denoise with a network
+
         counts = np.arange(int(_SERIES_FROM + 12 * math.sqrt(_SERIES_FROM)), dtype=np.float64)
         mean = _mean_root(counts + 0.375 + ratio**2, ratio)
         weights = np.exp(xlogy(counts, y[small, None]) - y[small, None] - gammaln(counts + 1))

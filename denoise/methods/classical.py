@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from skimage.restoration import denoise_nl_means
 from torch import Tensor
 
 from denoise.card import ModelCard
@@ -65,6 +64,8 @@ class ClassicalDenoiser:
 
 def _non_local_means(planes: np.ndarray) -> np.ndarray:
     """Denoise (C, H, W) whose noise has unit variance."""
+    from skimage.restoration import denoise_nl_means  # half a second to load, which a network's user need not wait
+
     return denoise_nl_means(
         planes.astype(np.float64), patch_size=_PATCH, patch_distance=_REACH, h=0.7, sigma=1.0, fast_mode=True,
         channel_axis=0,

@@ -22,7 +22,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, width, H, W) to the same shape."""
-        return features + self.second(functional.relu(self.first(features)))
+        return self.second(functional.relu_(self.first(features))).add_(features)
 
 
 class ResidualUNet(nn.Module):
@@ -90,7 +90,7 @@ class ResidualUNet(nn.Module):
             features = down(features)
         features = self.middle(features)
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
-            features = decoder(up(features) + skips.pop())
+            features = decoder(up(features).add_(skips.pop()))
         correction = self.tail(features)
         return functional.pixel_shuffle(correction, self.fold) if self.fold > 1 else correction
 
