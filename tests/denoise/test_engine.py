@@ -447,7 +447,7 @@ model.bytes_per_pixel = float(sys.argv[1])
 engine = Engine(device="cpu", max_memory=1 << 30)
 for _ in range(2):
     result = engine.denoise(image, model)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, engine.last_plan.peak_gib, *engine.last_plan.tile)
+    print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024, engine.last_plan.peak_gib, *engine.last_plan.tile)
     del result
 """
 
