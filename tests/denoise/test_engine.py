@@ -447,7 +447,8 @@ model.bytes_per_pixel = float(sys.argv[1])
 engine = Engine(device="cpu", max_memory=1 << 30)
 for _ in range(2):
     result = engine.denoise(image, model)
-    print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024, engine.last_plan.peak_gib, *engine.last_plan.tile)
+    peak_kib = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+    print(peak_kib * 1024, engine.last_plan.peak_gib, *engine.last_plan.tile)
     del result
 """
 
