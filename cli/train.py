@@ -28,12 +28,17 @@ def train(
     with console.errors_as_lines():
         from denoise.engine.device import keep_memory
         from denoise.manifests import data_root as find_root
-        from denoise.training import Trainer, load_recipe, make_source
+        from denoise.recipe import load_recipe
+        from denoise.trainer import Trainer, make_source
 
         keep_memory()
         chosen = load_recipe(recipe, {"steps": steps} if steps else None)
         trainer = Trainer(chosen, make_source(chosen, find_root(data_root)), output, seed=seed)
         if resume:
-            trainer.load_checkpoint()
-        card = trainer.run(lambda step, total, loss: console.say(f"step {step} of {total}, loss {loss:.5f}"))
+            trainer.resume()
+        card = trainer.run(
+            lambda now: (
+                console.say(f"step {now.step} of {now.steps}, loss {now.total:.5f}") if now.step % 50 == 0 else None
+            )
+        )
         console.say(f"wrote {output / 'weights.safetensors'} ({card.id}, {card.measured})")

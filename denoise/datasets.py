@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -17,18 +16,6 @@ from denoise.denoiser import Batch
 from denoise.errors import FileFormatError
 from denoise.unprocess import CameraLook, mosaic_planes, turn_planes, unprocess
 from noise_models.level import NoiseLevel
-
-
-class BatchSource(Protocol):
-    """Where the training loop gets its batches: the same generator state gives the same batch."""
-
-    def draw(self, batch: int, *, generator: torch.Generator) -> Batch:
-        """Return ``batch`` patches."""
-        ...
-
-    def validation(self) -> Iterator[Batch]:
-        """Yield the same batches of whole images, one each, at every call."""
-        ...
 
 
 def load_photos(files: Sequence[Path]) -> list[Tensor]:

@@ -39,12 +39,12 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum for weights of two or more dimensions.
+    """Orthogonalised momentum.
 
     Parameters
     ----------
     params : iterable of parameter
-        Each seen as (first dimension, rest).
+        Each seen as a matrix (first dimension, rest); biases as one column, and they do not decay.
     lr : float
         Step length: a step changes a matrix by about this in spectral norm.
     momentum : float
@@ -69,8 +69,9 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["mean"] = torch.zeros_like(weight)
                 mean = state["mean"].lerp_(weight.grad, 1 - group["momentum"])
-                ahead = weight.grad.lerp(mean, group["momentum"]).flatten(1)
-                update = orthogonalise(ahead)
+                ahead = weight.grad.lerp(mean, group["momentum"])
+                update = orthogonalise(ahead.flatten(1) if ahead.ndim > 1 else ahead.reshape(-1, 1))
                 scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                if weight.ndim > 1:
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(update.reshape(weight.shape), alpha=-group["lr"] * scale)

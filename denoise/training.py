@@ -1,288 +1,293 @@
-"""One loop that trains every learner, and can be stopped and gone on with.
+"""One loop that trains every learner, on one process or many, and can be stopped and gone on with.
 
-A recipe (TOML) says what; the loop keeps an exponential moving average of the weights, chooses by validation alone,
-writes a checkpoint every few minutes and, at the end, the weights with their card.
+It keeps an exponential moving average of the weights, chooses by the score alone, writes checkpoints that hold
+everything, and stops cleanly when it is told to. Which device, how many processes and hosts: that is asked of
+Hugging Face `accelerate`, so that ``accelerate launch`` and ``torchrun`` need no change of a recipe.
 """
 
 from __future__ import annotations
 
-import json
-import logging
+import copy
 import math
-import platform
-import subprocess
-import time
-import tomllib
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal
 
-import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
-from denoise.card import ModelCard, Training
-from denoise.datasets import BatchSource, PhotoPatches, RawPatches, load_photos
-from denoise.denoiser import Denoiser, Learner
-from denoise.errors import RecipeError, nearest
-from denoise.io.files import atomic_target
-from denoise.manifests import find_files
-from denoise.methods import METHODS
-from denoise.metrics import psnr_db
+from denoise.accelerator import make_accelerator
+from denoise.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
+from denoise.errors import RecipeError
+from denoise.feed import Feed, Share, Source, on_device, seeded
+from denoise.io.files import atomic_target, make_folder
+from denoise.loop_settings import LoopSettings
 from denoise.optimiser import Muon
-from denoise.weights import save_model
+from denoise.training_clock import Clock, Progress, told_to_stop
+from denoise.training_log import TrainingLog
 
-_LOG = logging.getLogger(__name__)
+__all__ = ["Loop", "LoopResult", "LoopSettings", "Progress", "Source"]
 
-
-class Recipe(BaseModel):
-    """A training that reproduces a published card."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    card: ModelCard
-    """What the trained model will say of itself, but for what training finds out."""
-    source: Literal["raw-patches", "photo-patches"]
-    """How clean photographs become pairs."""
-    source_options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the source."""
-    data: tuple[str, ...]
-    """Manifests to train on."""
-    validation: tuple[str, ...]
-    """Manifests to choose the checkpoint on."""
-    steps: int = Field(gt=0)
-    """Optimiser steps."""
-    batch: int = Field(16, gt=0)
-    """Patches a step."""
-    optimiser: Literal["muon", "adamw"] = "muon"
-    """How steps are made of gradients."""
-    weight_decay: float = Field(0.3, ge=0)
-    """Decoupled."""
-    learning_rate: float = Field(0.005, gt=0)
-    """Constant for ``steady`` of the steps, then a half cosine down to a hundredth."""
-    steady: float = Field(0.6, ge=0, le=1)
-    """Fraction of the steps at the full learning rate."""
-    warm_up: int = Field(100, ge=0)
-    """Steps of linear warm-up."""
-    ema: float = Field(0.999, ge=0, lt=1)
-    """Decay of the moving average of the weights."""
-    clip: float = Field(1.0, gt=0)
-    """Largest norm of the gradient."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the network's body."""
-    validate_minutes: float = Field(10.0, gt=0)
-    """Between validations, each of which writes a checkpoint."""
+_OF_LOSS: Final = 1  # tells the chance of a loss from that of a draw
 
 
-def recipes_folder() -> Path:
-    """Return the folder of the shipped recipes."""
-    return Path(__file__).resolve().parent / "recipes"
+@dataclass(frozen=True, eq=False)
+class LoopResult:
+    """What a training came to."""
+
+    steps: int
+    """The step at which ``weights`` stood."""
+    seconds: float
+    """Wall time, over all runs of a resumed training [s]."""
+    score: float
+    """Of ``weights``; NaN where nothing scores."""
+    weights: dict[str, Tensor]
+    """Moving average of the weights: the best by score, else the last."""
 
 
-def load_recipe(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
-    """Read a recipe by name or path; ``overrides`` replace its top-level keys.
+class _Pass(nn.Module):
+    """A learner whose forward is its loss: what is wrapped for several processes is ``forward``."""
+
+    def __init__(self, learner: nn.Module) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
+        return self.learner.loss(batch, generator=generator)  # pyright: ignore[reportCallIssue]
+
+
+class Loop:
+    """A training under way in a folder.
+
+    Parameters
+    ----------
+    learner : nn.Module
+        With ``loss(batch, generator=)``; see `denoise.denoiser.Learner`. Moved to the device and trained in place.
+    source : Source
+        Where batches come from.
+    settings : LoopSettings
+        How to train.
+    folder : Path
+        Receives checkpoints and ``metrics.jsonl``.
+    seed : int
+        Of everything drawn.
+    score : callable, optional
+        Called with the averaged learner; higher is better. Without it the last weights are kept.
+    device : str
+        "auto" or "cpu".
 
     Raises
     ------
     RecipeError
-        If there is none of that name, or a key is unknown or a value out of range.
-    """
-    shipped = {path.stem: path for path in recipes_folder().glob("*.toml")}
-    path = Path(name) if name.endswith(".toml") else shipped.get(name)
-    if path is None or not path.is_file():
-        raise RecipeError(f"Recipe '{name}' was not found. {nearest(name, shipped)}")
-    try:
-        return Recipe.model_validate({**tomllib.loads(path.read_text("utf-8")), **(overrides or {})})
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path.name} is not TOML: {error}.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        hint = nearest(key, Recipe.model_fields) if first["type"] == "extra_forbidden" else ""
-        raise RecipeError(f"{path.name}: '{key}' is not valid: {first['msg']}. {hint}".strip()) from error
-
-
-def make_source(recipe: Recipe, root: Path) -> BatchSource:
-    """Load the photographs of a recipe from the data root."""
-    photos = load_photos([file for name in recipe.data for file in find_files(name, root)])
-    held_out = load_photos([file for name in recipe.validation for file in find_files(name, root)])
-    kind = {"raw-patches": RawPatches, "photo-patches": PhotoPatches}[recipe.source]
-    return kind(photos, held_out, **recipe.source_options)
-
-
-class Trainer:
-    """A recipe under way in a folder.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What to train.
-    source : BatchSource
-        Where batches come from.
-    folder : Path
-        Receives ``checkpoint.pt``, ``metrics.jsonl`` and the weights with their card.
-    seed : int
-        Of the weights and of everything drawn.
+        If the batch cannot be shared between the processes.
+    DeviceError
+        If the device does not compute in the precision.
+    UsageError
+        If `accelerate` is not installed.
     """
 
-    def __init__(self, recipe: Recipe, source: BatchSource, folder: Path, *, seed: int = 0) -> None:
-        torch.manual_seed(seed)
-        self.recipe, self.source, self.folder = recipe, source, folder
-        self.model = _learner(recipe)
-        self.average = _learner(recipe)
-        self.average.load_state_dict(self.model.state_dict())
-        kind = Muon if recipe.optimiser == "muon" else torch.optim.AdamW
-        self.optimiser = kind(self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(
+        self,
+        learner: nn.Module,
+        source: Source,
+        settings: LoopSettings,
+        folder: Path,
+        *,
+        seed: int = 0,
+        score: Callable[[nn.Module], float] | None = None,
+        device: Literal["auto", "cpu"] = "auto",
+    ) -> None:
+        self.settings, self.source, self.folder, self.seed, self.score = settings, source, Path(folder), seed, score
+        self.accelerator = make_accelerator(settings.precision, device)
+        self.share = Share(
+            settings.batch, settings.accumulate, self.accelerator.num_processes, self.accelerator.process_index
+        )
+        self.learner = learner.to(self.accelerator.device)
+        self.average = copy.deepcopy(learner).requires_grad_(False)
+        kind = Muon if settings.optimiser == "muon" else torch.optim.AdamW
+        optimiser = kind(learner.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self._pass, self.optimiser = self.accelerator.prepare(_Pass(learner), optimiser)
         self.step, self.seconds = 0, 0.0
-        self.best: dict[str, Any] = {"psnr_db": -math.inf, "step": 0}
-        folder.mkdir(parents=True, exist_ok=True)
+        self.best: dict[str, Any] = {"score": math.nan, "step": 0, "weights": {}}
+        self._resumed = False
+        make_folder(self.folder)
 
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        recipe = self.recipe
-        if step < recipe.warm_up:
-            return recipe.learning_rate * (step + 1) / recipe.warm_up
-        steady = recipe.steady * recipe.steps
-        if step < steady:
-            return recipe.learning_rate
-        progress = min(1.0, (step - steady) / max(1.0, recipe.steps - steady))
-        return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    def run(self, progress: Callable[[Progress], None] | None = None) -> LoopResult:
+        """Train to the last step.
 
-    def run(self, progress: Callable[[int, int, float], None] | None = None) -> ModelCard:
-        """Train to the last step and write the weights of the best validation; returns their card.
+        Parameters
+        ----------
+        progress : callable, optional
+            Called after every step.
 
         Raises
         ------
         RecipeError
-            If the loss stops being a number.
+            If the loss stops being a number, or the folder holds another training.
+        KeyboardInterrupt
+            After SIGINT or SIGTERM, once the checkpoint is written; says how to go on.
         """
-        last = started = time.monotonic()
-        before = self.seconds
-        while self.step < self.recipe.steps:
-            loss = self._one_step()
-            now = time.monotonic()
-            self.seconds = before + now - started
-            if self.step % 50 == 0:
-                self._log({"step": self.step, "total": loss, "seconds": round(self.seconds, 1)})
-                if progress:
-                    progress(self.step, self.recipe.steps, loss)
-            if now - last > 60 * self.recipe.validate_minutes or self.step == self.recipe.steps:
-                self._validate()
-                self.save_checkpoint()
-                last = time.monotonic()
-        return self.save_weights()
+        if not self._resumed and list_checkpoints(self.folder):
+            raise RecipeError(
+                f"{self.folder} holds a training already. Go on with it (--resume), or choose another folder."
+            )
+        board = self.settings.tensorboard and self.accelerator.is_main_process
+        with (
+            Feed(self.source, self.share, self.seed, self.settings.steps) as feed,
+            TrainingLog(self.folder, self.step, tensorboard=board) if self._main else nullcontext() as log,
+            told_to_stop() as stop,
+        ):
+            self._train(feed, log, stop, progress)
+        if self.score is None or not self.best["weights"]:
+            self.best = {"score": math.nan, "step": self.step, "weights": self._averaged()}
+        return LoopResult(self.best["step"], self.seconds, self.best["score"], self.best["weights"])
 
-    def _one_step(self) -> float:
-        recipe = self.recipe
+    @property
+    def _main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def _train(
+        self, feed: Feed, log: TrainingLog | None, stop: threading.Event, progress: Callable[[Progress], None] | None
+    ) -> None:
+        clock = Clock(self.settings, self.seconds)
+        self._resumed = True
+        while self.step < self.settings.steps:
+            losses = self._one_step(feed)
+            seconds = clock.tick()
+            self.seconds = clock.total
+            if log is not None:
+                log.write(self.step, {**losses, "samples_per_s": round(self.settings.batch / seconds, 2)})
+            if progress is not None and self._main:
+                progress(clock.progress(self.step, losses["total"], self.best["score"]))
+            last = self.step == self.settings.steps
+            stopped, validate, save = self._agree(
+                stop.is_set(), last or clock.validation_is_due(self.step), last or clock.checkpoint_is_due()
+            )
+            if validate and self.score is not None:
+                self._validate(log)
+            if stopped or validate or save:
+                self.save_checkpoint()
+                clock.saved(validated=validate)
+            if stopped and not last:
+                raise KeyboardInterrupt(
+                    f"stopped at step {self.step} of {self.settings.steps}; the checkpoint is in {self.folder}. "
+                    "Go on with the same command and --resume."
+                )
+
+    def _one_step(self, feed: Feed) -> dict[str, float]:
+        """Change the weights once; returns the losses, averaged over all processes."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        batch = self.source.draw(recipe.batch, generator=self.generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            losses = cast(Learner, self.model).loss(batch, generator=self.generator)
-        losses["total"].backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+            group["lr"] = self.settings.learning_rate_at(self.step)
+        device, batches = self.accelerator.device, feed.at(self.step)
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches):
+            batch = on_device(batch, device)
+            chance = seeded(
+                self.seed, self.step, self.share.mine[number], self.share.window.start + _OF_LOSS, device=device
+            )
+            waits = self.accelerator.no_sync(self._pass) if number + 1 < len(batches) else nullcontext()
+            with waits:
+                losses = self._pass(batch, chance)
+                self.accelerator.backward(losses["total"] / len(batches))
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.detach().float().mean() / len(batches)
+        norm = self.accelerator.clip_grad_norm_(self._pass.parameters(), self.settings.clip)
+        names = sorted(sums)
+        values = self.accelerator.reduce(torch.stack([sums[name] for name in names]), "mean")
+        means = dict(zip(names, values.tolist(), strict=True))
+        overflowed = self.settings.precision != "float16" and not math.isfinite(float(norm))
+        if overflowed or not math.isfinite(means["total"]):
+            self._refuse(means["total"], float(norm), batches)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        decay = min(recipe.ema, self.step / (self.step + 10))
-        with torch.no_grad():
-            for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                kept.lerp_(new, 1 - decay)
-        loss = float(losses["total"].detach())
-        if not math.isfinite(loss):
-            raise RecipeError(f"The loss became {loss} at step {self.step}. Lower learning_rate and train again.")
-        return loss
+        self._follow()
+        return means
+
+    def _refuse(self, loss: float, norm: float, batches: list[Any]) -> None:
+        """Save the batch that gave no number, and stop."""
+        path = self.folder / f"bad-batch-{self.step + 1:08d}-{self.accelerator.process_index}.pt"
+        with atomic_target(path) as target:
+            torch.save(batches, target)
+        found = f"loss became {loss}" if not math.isfinite(loss) else f"gradient's norm became {norm}"
+        raise RecipeError(
+            f"The {found} at step {self.step + 1}; its batch is saved in {path}. Lower learning_rate and train again, "
+            "or go on from the last checkpoint with --resume."
+        )
 
     @torch.no_grad()
-    def _validate(self) -> None:
-        """Measure the average weights on the held-out images and keep them if they are the best so far."""
-        denoiser = cast(Denoiser, self.average)
-        scores, noisy_scores = [], []
-        for batch in self.source.validation():
-            assert batch.clean is not None
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-                denoised = denoiser.denoise(batch.noisy, batch.noise)
-            scores.append(psnr_db(denoised.numpy(), batch.clean.numpy()))
-            noisy_scores.append(psnr_db(batch.noisy.numpy(), batch.clean.numpy()))
-        score = float(np.mean(scores))
-        self._log({"step": self.step, "validation_psnr_db": score, "noisy_psnr_db": float(np.mean(noisy_scores))})
-        _LOG.info("step %d: %.3f dB on validation", self.step, score)
-        if score > self.best["psnr_db"]:
-            weights = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
-            self.best = {"psnr_db": score, "step": self.step, "weights": weights}
+    def _follow(self) -> None:
+        """Move the average towards the weights."""
+        decay = min(self.settings.ema, self.step / (self.step + 10))
+        for kept, new in zip(self.average.parameters(), self.learner.parameters(), strict=True):
+            kept.lerp_(new, 1 - decay)
+        for kept, new in zip(self.average.buffers(), self.learner.buffers(), strict=True):
+            kept.copy_(new)
+
+    def _agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Make one decision for all processes: what any of them wants, all do."""
+        if self.share.processes == 1:
+            return flags
+        wishes = torch.tensor([float(flag) for flag in flags], device=self.accelerator.device)
+        return tuple(bool(wish > 0) for wish in self.accelerator.reduce(wishes, "sum"))
+
+    def _validate(self, log: TrainingLog | None) -> None:
+        """Score the average weights, on the first process, and keep them if they are the best so far."""
+        if self._main and self.score is not None:
+            was_training = self.average.training
+            with torch.no_grad(), self.accelerator.autocast():
+                score = float(self.score(self.average.eval()))
+            self.average.train(was_training)
+            if log is not None:
+                log.write(self.step, {"score": score})
+            if not self.best["weights"] or score > self.best["score"]:
+                self.best = {"score": score, "step": self.step, "weights": self._averaged()}
+        self.accelerator.wait_for_everyone()
+
+    def _averaged(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.average.state_dict().items()}
 
     def save_checkpoint(self) -> None:
-        """Write everything that going on needs, atomically."""
-        state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "best": self.best,
-        }
-        with atomic_target(self.folder / "checkpoint.pt") as target:
-            torch.save(state, target)
+        """Write everything that going on needs, atomically; the first process does."""
+        if self._main:
+            scaler = self.accelerator.scaler
+            state = {
+                "step": self.step,
+                "seconds": self.seconds,
+                "seed": self.seed,
+                "learner": self.learner.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else {},
+                "random": torch.get_rng_state(),
+                "best": self.best,
+            }
+            write_checkpoint(self.folder, self.step, state, keep=self.settings.keep)
+        self.accelerator.wait_for_everyone()
 
     def load_checkpoint(self) -> None:
-        """Go on from the folder's checkpoint; draws, weights and averages continue as if never stopped.
+        """Go on from the folder's newest checkpoint; draws, weights and averages continue as if never stopped.
 
         Raises
         ------
         RecipeError
-            If there is no checkpoint.
+            If there is none, it is damaged, or it is of another learner.
         """
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
-            raise RecipeError(f"--resume was asked, but {self.folder} holds no checkpoint. Train without --resume.")
-        state = torch.load(path, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-
-    def save_weights(self) -> ModelCard:
-        """Write the best weights and their card; returns the card."""
-        recipe = self.recipe
-        training = Training(
-            recipe=recipe.card.id,
-            data=recipe.data,
-            validation=recipe.validation,
-            noise=recipe.card.training.noise if recipe.card.training else "",
-            steps=self.best["step"],
-            hours=round(self.seconds / 3600, 2),
-            machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
-            revision=_revision(),
-        )
-        names = "+".join(recipe.validation)
-        measured = {**recipe.card.measured, f"{names}/validation/psnr_db": round(self.best["psnr_db"], 3)}
-        card = recipe.card.model_copy(update={"training": training, "measured": measured})
-        return save_model(self.folder / "weights.safetensors", card, self.best["weights"])
-
-    def _log(self, record: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
-
-
-def _learner(recipe: Recipe) -> nn.Module:
-    if recipe.card.method not in METHODS:
-        raise RecipeError(f"Method '{recipe.card.method}' is not known. {nearest(recipe.card.method, METHODS)}")
-    model: nn.Module = METHODS[recipe.card.method].build(recipe.card)
-    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def _revision() -> str:
-    try:
-        return subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parent,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+        state = read_checkpoint(self.folder)
+        try:
+            self.learner.load_state_dict(state["learner"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RecipeError(
+                f"The checkpoint in {self.folder} is of another model or optimiser ({error}). Resume with the recipe "
+                "that it was begun with."
+            ) from error
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        self.step, self.seconds, self.seed, self.best = (state[key] for key in ("step", "seconds", "seed", "best"))
+        self._resumed = True

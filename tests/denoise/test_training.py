@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, load_file
 
 from denoise.card import ModelCard
 from denoise.datasets import PhotoPatches, RawPatches
 from denoise.errors import RecipeError
-from denoise.training import Recipe, Trainer, load_recipe, recipes_folder
+from denoise.recipe import Recipe, load_recipe, recipes_folder
+from denoise.trainer import Trainer
+from denoise.training import Progress
 from denoise.weights import load_model
 
 CARD = ModelCard(
@@ -23,7 +28,7 @@ CARD = ModelCard(
 
 def recipe(steps: int, **changes: object) -> Recipe:
     values = {"card": CARD, "source": "photo-patches", "data": ("photos",), "validation": ("val20",), "steps": steps,
-              "batch": 4, "warm_up": 5, "precision": "float32"} | changes  # fmt: skip
+              "batch": 4, "warm_up": 5, "precision": "float32", "tensorboard": False} | changes  # fmt: skip
     return Recipe.model_validate(values)
 
 
@@ -45,34 +50,58 @@ def test_the_loss_falls_and_the_weights_load(tmp_path: Path) -> None:
     card = trainer.run()
     after = float(trainer.model.loss(batch, generator=generator)["total"].detach())  # pyright: ignore
     assert after < 0.8 * before
-    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 100
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "total" in line]
+    assert [line["step"] for line in steps] == list(range(1, 101))
+    assert all(line["samples_per_s"] > 0 for line in steps)
+    assert lines[-1]["score"] == pytest.approx(trainer.validation_psnr_db(trainer.loop.average.eval()))
     assert load_model(str(tmp_path / "weights.safetensors")).card == card
     assert card.training is not None
     assert card.training.steps == 100
     assert any(name.endswith("psnr_db") for name in card.measured)
 
 
+class StopError(Exception):
+    """Ends a run from its progress."""
+
+
+def stop_at(step: int) -> Callable[[Progress], None]:
+    def check(now: Progress) -> None:
+        if now.step == step:
+            raise StopError
+
+    return check
+
+
 def test_going_on_from_a_checkpoint_gives_the_same_weights(tmp_path: Path) -> None:
-    whole = Trainer(recipe(12), source(), tmp_path / "whole", seed=3)
-    for _ in range(12):
-        whole._one_step()
-    half = Trainer(recipe(12), source(), tmp_path / "half", seed=3)
-    for _ in range(6):
-        half._one_step()
-    half.save_checkpoint()
-    resumed = Trainer(recipe(12), source(), tmp_path / "half", seed=99)
-    resumed.load_checkpoint()
-    for _ in range(6):
-        resumed._one_step()
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-    for name, tensor in whole.average.state_dict().items():
-        assert torch.equal(tensor, resumed.average.state_dict()[name]), name
+    options: dict[str, Any] = {"validate_steps": 4, "ema": 0.9}
+    whole = Trainer(recipe(12, **options), source(), tmp_path / "whole", seed=3)
+    whole.run()
+    half = Trainer(recipe(12, **options), source(), tmp_path / "half", seed=3)
+    with pytest.raises(StopError):
+        half.run(stop_at(7))
+    half = Trainer(recipe(12, **options), source(), tmp_path / "half", seed=99)
+    half.resume()
+    assert half.loop.step == 4
+    half.run()
+    for one, other in ((whole.loop.learner, half.loop.learner), (whole.loop.average, half.loop.average)):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+    files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "half")]
+    assert load_file(tmp_path / "whole" / "weights.safetensors").keys()
+    tensors = [load(file) for file in files]
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+    lines = [[json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+             for name in ("whole", "half")]  # fmt: skip
+    for one, other in zip(*lines, strict=True):
+        assert {key: one[key] for key in one if key != "samples_per_s"} == {
+            key: other[key] for key in other if key != "samples_per_s"
+        }
 
 
-def test_the_learning_rate_warms_up_stays_and_falls(tmp_path: Path) -> None:
-    trainer = Trainer(recipe(100, warm_up=10, steady=0.6), source(), tmp_path)
-    rates = [trainer.learning_rate(step) for step in range(100)]
+def test_the_learning_rate_warms_up_stays_and_falls() -> None:
+    settings = recipe(100, warm_up=10, steady=0.6)
+    rates = [settings.learning_rate_at(step) for step in range(100)]
     assert rates[0] == pytest.approx(5e-4)
     assert rates[10:60] == [0.005] * 50
     assert rates[60:] == sorted(rates[60:], reverse=True)
@@ -98,7 +127,7 @@ def test_a_wrong_recipe_names_the_key(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="Did you mean 'supervised-raw'"):
         load_recipe("supervised-rew")
     with pytest.raises(RecipeError, match="no checkpoint"):
-        Trainer(recipe(3), source(), tmp_path).load_checkpoint()
+        Trainer(recipe(3), source(), tmp_path).resume()
 
 
 def test_raw_patches_have_the_noise_they_state() -> None:

@@ -1,0 +1,183 @@
+"""From a recipe to weights with their card: the model is built, the loop trains it, validation chooses."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Literal, Protocol, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from denoise.card import ModelCard, Training
+from denoise.datasets import PhotoPatches, RawPatches, load_photos
+from denoise.denoiser import Batch, Denoiser
+from denoise.errors import RecipeError, nearest
+from denoise.feed import on_device
+from denoise.manifests import find_files
+from denoise.methods import METHODS
+from denoise.metrics import psnr_db
+from denoise.recipe import Recipe
+from denoise.training import Loop, LoopResult, Progress
+from denoise.weights import load_model, save_model
+
+
+class PairSource(Protocol):
+    """A source that holds images back, to choose weights by."""
+
+    def draw(self, batch: int, *, generator: torch.Generator) -> Batch:
+        """Return ``batch`` examples."""
+        ...
+
+    def validation(self) -> Iterator[Batch]:
+        """Yield the same batches of whole images, one each, at every call."""
+        ...
+
+
+SOURCES: Final[dict[str, Callable[..., PairSource]]] = {
+    "raw-patches": RawPatches,
+    "photo-patches": PhotoPatches,
+}
+"""What makes pairs of photographs, by the word that a recipe uses."""
+
+
+def make_source(recipe: Recipe, root: Path) -> PairSource:
+    """Load the photographs of a recipe from the data root.
+
+    Raises
+    ------
+    RecipeError
+        If the source or one of its options is not known.
+    ManifestError
+        If a dataset is not where it should be.
+    """
+    if recipe.source not in SOURCES:
+        raise RecipeError(f"Source '{recipe.source}' is not known. {nearest(recipe.source, SOURCES)}")
+    photos = load_photos([file for name in recipe.data for file in find_files(name, root)])
+    held_out = load_photos([file for name in recipe.validation for file in find_files(name, root)])
+    try:
+        return SOURCES[recipe.source](photos, held_out, **recipe.source_options)
+    except TypeError as error:
+        raise RecipeError(f"source_options of {recipe.source}: {error}.") from error
+
+
+class Trainer:
+    """A recipe under way in a folder.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to train.
+    source : PairSource
+        Where batches come from.
+    folder : Path
+        Receives checkpoints, ``metrics.jsonl`` and the weights with their card.
+    seed : int
+        Of the weights and of everything drawn.
+    device : str
+        "auto" or "cpu".
+
+    Raises
+    ------
+    RecipeError
+        If the method is not known, or the weights to start from do not fit.
+    """
+
+    def __init__(
+        self, recipe: Recipe, source: PairSource, folder: Path, *, seed: int = 0,
+        device: Literal["auto", "cpu"] = "auto",
+    ) -> None:  # fmt: skip
+        torch.manual_seed(seed)
+        self.recipe, self.source, self.folder = recipe, source, folder
+        self.loop = Loop(
+            make_learner(recipe), source, recipe, folder, seed=seed, score=self.validation_psnr_db, device=device
+        )
+
+    @property
+    def model(self) -> nn.Module:
+        """The learner."""
+        return self.loop.learner
+
+    def resume(self) -> None:
+        """Go on from the folder's newest checkpoint."""
+        self.loop.load_checkpoint()
+
+    def run(self, progress: Callable[[Progress], None] | None = None) -> ModelCard:
+        """Train to the last step and write the weights of the best validation; returns their card."""
+        result = self.loop.run(progress)
+        card = self._card(result)
+        if not self.loop.accelerator.is_main_process:
+            return card
+        return save_model(self.folder / "weights.safetensors", card, result.weights)
+
+    def validation_psnr_db(self, model: nn.Module) -> float:
+        """Return the mean PSNR over the images held back [dB]."""
+        return float(np.mean([psnr_db(denoised, batch.clean) for batch, denoised in self._denoised(model)]))  # type: ignore[arg-type]
+
+    def _denoised(self, model: nn.Module) -> Iterator[tuple[Batch, torch.Tensor]]:
+        device = self.loop.accelerator.device
+        for batch in self.source.validation():
+            moved = on_device(batch, device)
+            denoised = cast(Denoiser, model).denoise(moved.noisy, moved.noise, generator=_fixed(device))
+            yield batch, denoised.float().cpu()
+
+    def _card(self, result: LoopResult) -> ModelCard:
+        recipe = self.recipe
+        training = Training(
+            recipe=recipe.card.id,
+            data=recipe.data,
+            validation=recipe.validation,
+            noise=recipe.card.training.noise if recipe.card.training else "",
+            steps=result.steps,
+            hours=round(result.seconds / 3600, 2),
+            machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
+            revision=_revision(),
+        )
+        names = "+".join(recipe.validation)
+        measured = {**recipe.card.measured, f"{names}/validation/psnr_db": round(result.score, 3)}
+        return recipe.card.model_copy(update={"training": training, "measured": measured})
+
+
+def make_learner(recipe: Recipe) -> nn.Module:
+    """Build the model of a recipe, with the weights that it starts from.
+
+    Raises
+    ------
+    RecipeError
+        If the method is not known, or the weights do not fit.
+    """
+    if recipe.card.method not in METHODS:
+        raise RecipeError(f"Method '{recipe.card.method}' is not known. {nearest(recipe.card.method, METHODS)}")
+    model: nn.Module = METHODS[recipe.card.method].build(recipe.card)
+    if recipe.start is not None:
+        begun = cast(nn.Module, load_model(recipe.start))
+        try:
+            model.load_state_dict(begun.state_dict())
+        except RuntimeError as error:
+            raise RecipeError(
+                f"start = '{recipe.start}' was asked, but its weights do not fit the network of the card ({error}). "
+                "Give the card the same config, or leave start out."
+            ) from error
+    if all(parameter.ndim <= 4 for parameter in model.parameters()):
+        model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return model
+
+
+def _fixed(device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(0)
+
+
+def _revision() -> str:
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parent,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
