@@ -1,0 +1,175 @@
+"""Where the stored values of a cube lie: in memory, in a file that is looked at by windows, or in a spool on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import IO, Any, Final, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from denoise.errors import ShapeError
+
+Interleave = Literal["bsq", "bil", "bip"]
+Stored = npt.NDArray[Any]
+
+AXES: Final[dict[Interleave, tuple[int, int, int]]] = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
+"""Order of (bands, rows, columns) in a file, slowest first."""
+
+HELD_BYTES: Final = 256 << 20
+"""A cube up to this size is held in memory; a larger one stays in its file, its result in a spool."""
+
+
+class Pixels(Protocol):
+    """Stored values by windows."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Bands, rows, columns."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """In the byte order of this machine."""
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that they hold."""
+        ...
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> Stored:
+        """Return all bands of [top:bottom, left:right] as a new array (bands, h, w)."""
+        ...
+
+
+class ArrayPixels:
+    """Values in memory, (bands, H, W)."""
+
+    def __init__(self, array: Stored) -> None:
+        if array.ndim != 3 or array.dtype.kind not in "iuf":
+            raise ShapeError(
+                f"A cube is an array (bands, H, W) of whole or real numbers, but got {array.dtype} of shape "
+                f"{array.shape}."
+            )
+        self.array = array.astype(array.dtype.newbyteorder("="), copy=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Bands, rows, columns."""
+        bands, height, width = self.array.shape
+        return bands, height, width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the array."""
+        return self.array.dtype
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the array."""
+        return self.array.nbytes
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> Stored:
+        """Return all bands of [top:bottom, left:right] as a new array (bands, h, w)."""
+        return self.array[:, top:bottom, left:right].copy()
+
+    def put(self, top: int, rows: Stored) -> None:
+        """Store rows (bands, h, W) whose first is ``top``."""
+        self.array[:, top : top + rows.shape[1]] = rows
+
+
+class MappedPixels:
+    """Values of a plain binary file.
+
+    Each window is mapped anew and let go, so that what was read does not count as memory of this process.
+    """
+
+    def __init__(
+        self,
+        file: Path | IO[bytes],
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        interleave: Interleave = "bsq",
+        offset_bytes: int = 0,
+    ) -> None:
+        self.file = file
+        self.shape = shape
+        self.file_dtype = dtype
+        self.axes = AXES[interleave]
+        self.offset_bytes = offset_bytes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """In the byte order of this machine."""
+        return self.file_dtype.newbyteorder("=")
+
+    @property
+    def held_bytes(self) -> int:
+        """Nothing: each window is let go."""
+        return 0
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> Stored:
+        """Return all bands of [top:bottom, left:right] as a new array (bands, h, w)."""
+        in_file = tuple(self.shape[axis] for axis in self.axes)
+        mapped = np.memmap(self.file, self.file_dtype, mode="r", offset=self.offset_bytes, shape=in_file)
+        part = mapped.transpose(np.argsort(self.axes))[:, top:bottom, left:right]
+        return np.array(part, self.dtype, order="C")
+
+
+class Spool(MappedPixels):
+    """Values in a nameless file of the temporary folder, line by line; the system removes it with its last reader."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        stream = tempfile.TemporaryFile(prefix="denoise-cube-")  # noqa: SIM115  closed with the last who holds it
+        super().__init__(stream, shape, dtype.newbyteorder("="), "bil")
+        self.stream = stream
+
+    def put(self, top: int, rows: Stored) -> None:
+        """Store rows (bands, h, W) whose first is ``top``."""
+        bands, _, width = self.shape
+        self.stream.seek(top * bands * width * self.file_dtype.itemsize)
+        self.stream.write(np.ascontiguousarray(rows.transpose(1, 0, 2), self.file_dtype).data)
+        self.stream.flush()
+
+
+class PickedPixels:
+    """Some bands of other pixels, in another order."""
+
+    def __init__(self, source: Pixels, bands: npt.NDArray[np.intp]) -> None:
+        self.source = source
+        self.bands = bands
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Bands, rows, columns."""
+        return len(self.bands), *self.source.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the source."""
+        return self.source.dtype
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the source."""
+        return self.source.held_bytes
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> Stored:
+        """Return the bands of [top:bottom, left:right] as a new array (bands, h, w)."""
+        return self.source.read(top, bottom, left, right)[self.bands]
+
+
+def hold_if_small(pixels: Pixels) -> Pixels:
+    """Return the pixels in memory if they are not too many."""
+    if np.prod(pixels.shape, dtype=np.int64) * pixels.dtype.itemsize > HELD_BYTES:
+        return pixels
+    return ArrayPixels(pixels.read(0, pixels.shape[1], 0, pixels.shape[2]))
+
+
+def row_blocks(pixels: Pixels, most_bytes: int = 32 << 20) -> list[tuple[int, int]]:
+    """Return (top, bottom) of blocks of whole rows, none larger than ``most_bytes`` unless one row is."""
+    bands, height, width = pixels.shape
+    rows = max(1, most_bytes // (bands * width * pixels.dtype.itemsize))
+    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
