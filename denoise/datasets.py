@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from kornia.enhance import adjust_gamma
 from torch import Tensor
-from torch.nn import functional
 
+from denoise.crops import Crops, log_uniform, trim
 from denoise.denoiser import Batch
-from denoise.errors import FileFormatError
 from denoise.unprocess import CameraLook, mosaic_planes, turn_planes, unprocess
 from noise_models.level import NoiseLevel
-
-
-def load_photos(files: Sequence[Path]) -> list[Tensor]:
-    """Read photographs into memory as (3, H, W) uint8 RGB.
-
-    Raises
-    ------
-    FileFormatError
-        If a file is not a picture.
-    """
-    photos = []
-    for path in files:
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        if pixels is None:
-            raise FileFormatError(f"{path} was given as a training photograph, but it is not a picture. Remove it.")
-        photos.append(torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1))))
-    return photos
 
 
 class PhotoPatches:
@@ -51,9 +30,10 @@ class PhotoPatches:
     def __init__(
         self, photos: Sequence[Tensor], held_out: Sequence[Tensor], *, patch: int = 128, sigma_max: float = 75 / 255
     ) -> None:
-        self.crops = _Crops(photos, patch)
+        self.crops = Crops(photos, patch)
         self.held_out = held_out
         self.sigma_max = sigma_max
+        self.cases = ("sigma15", "sigma25", "sigma50")
 
     def draw(self, batch: int, *, generator: torch.Generator) -> Batch:
         """Return ``batch`` patches (B, 3 or 1, patch, patch)."""
@@ -67,7 +47,7 @@ class PhotoPatches:
         """Yield the held-out photographs with noise of sigma 15, 25 and 50 of 255 in turn."""
         generator = torch.Generator().manual_seed(20)
         for index, photo in enumerate(self.held_out):
-            clean = _trim(photo.float() / 255, 16)[None]
+            clean = trim(photo.float() / 255, 16)[None]
             sigma = torch.full((1, 1), (15, 25, 50)[index % 3] / 255)
             yield _with_white_noise(clean, sigma, generator)
 
@@ -99,10 +79,11 @@ class RawPatches:
         shot_range: tuple[float, float] = (2e-6, 0.04),
         read_electrons: tuple[float, float] = (0.3, 20.0),
     ) -> None:
-        self.crops = _Crops(photos, 2 * patch)
+        self.crops = Crops(photos, 2 * patch)
         self.held_out = held_out
         self.shot_range = shot_range
         self.read_electrons = read_electrons
+        self.cases = ("iso3200", "iso12800", "iso25600")
 
     def draw(self, batch: int, *, generator: torch.Generator) -> Batch:
         """Return ``batch`` patches (B, 4, patch, patch)."""
@@ -113,12 +94,12 @@ class RawPatches:
             clean = mosaic_planes(unprocess(photo, CameraLook.draw(generator)))
             clean = turn_planes(clean, int(torch.randint(4, (), generator=generator)))
             if torch.rand((), generator=generator) < 0.5:
-                clean = clean * float(_log_uniform(0.05, 1.0, 1, generator))
+                clean = clean * float(log_uniform(0.05, 1.0, 1, generator))
             planes.append(clean)
         clean = torch.stack(planes)
-        shot = _log_uniform(*self.shot_range, batch, generator)[:, None]
-        electrons = _log_uniform(*self.read_electrons, batch, generator)[:, None]
-        steps = _log_uniform(900.0, 16000.0, batch, generator)[:, None]
+        shot = log_uniform(*self.shot_range, batch, generator)[:, None]
+        electrons = log_uniform(*self.read_electrons, batch, generator)[:, None]
+        steps = log_uniform(900.0, 16000.0, batch, generator)[:, None]
         read = (shot * electrons).clamp_max(0.08).square() + 1 / (12 * steps.square())
         noisy = _with_shot_and_read_noise(clean, shot, read, generator)
         saturates = (torch.rand(batch, generator=generator) < 0.7)[:, None, None, None]
@@ -133,57 +114,12 @@ class RawPatches:
         generator = torch.Generator().manual_seed(20)
         cases = ((3.0602, 3.9194), (12.2406, 14.2459), (24.4813, 25.853))
         for index, photo in enumerate(self.held_out):
-            clean = mosaic_planes(unprocess(_trim(photo.float() / 255, 32), CameraLook.draw(generator)))[None]
+            clean = mosaic_planes(unprocess(trim(photo.float() / 255, 32), CameraLook.draw(generator)))[None]
             gain_dn_per_e, sigma_dn = cases[index % 3]
             shot = torch.full((1, 4), gain_dn_per_e / 15871)
             read = torch.full((1, 4), (sigma_dn**2 + 1 / 12) / 15871**2)
             noisy = _with_shot_and_read_noise(clean, shot, read, generator)
             yield Batch(noisy, clean, NoiseLevel(shot.numpy(), read.numpy(), "drawn"))
-
-
-class _Crops:
-    """Random crops of photographs, by area, at random scales and turns."""
-
-    def __init__(self, photos: Sequence[Tensor], side: int) -> None:
-        self.photos = [photo for photo in photos if min(photo.shape[1:]) >= side]
-        self.side = side
-        self.areas = torch.tensor([float(photo.shape[1] * photo.shape[2]) for photo in self.photos])
-
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """Return one crop (3, side, side), 1 = white."""
-        photo = self.photos[int(torch.multinomial(self.areas, 1, generator=generator))]
-        side = self.side
-        if torch.rand((), generator=generator) < 0.4:
-            shrink = 1 + float(torch.rand((), generator=generator))
-            side = min(int(side * shrink), *photo.shape[1:])
-        top, left = (int(torch.randint(size - side + 1, (), generator=generator)) for size in photo.shape[1:])
-        crop = photo[:, top : top + side, left : left + side].float() / 255
-        if side > self.side:
-            crop = functional.interpolate(
-                crop[None], size=(self.side, self.side), mode="bilinear", antialias=True, align_corners=False
-            )[0]
-        crop = turn_planes(crop, int(torch.randint(8, (), generator=generator)))
-        return _recolour(crop, generator)
-
-
-def _recolour(photo: Tensor, generator: torch.Generator) -> Tensor:
-    """Exchange the channels of (3, H, W), and change its saturation and its tone: few photographs, many colours."""
-    photo = photo[torch.randperm(3, generator=generator)]
-    if torch.rand((), generator=generator) < 0.5:
-        grey = photo.mean(0, keepdim=True)
-        photo = (grey + float(_log_uniform(0.5, 3.0, 1, generator)) * (photo - grey)).clamp(0, 1)
-    if torch.rand((), generator=generator) < 0.3:
-        photo = adjust_gamma(photo, float(_log_uniform(0.5, 2.0, 1, generator)))
-    return photo
-
-
-def _trim(photo: Tensor, multiple: int) -> Tensor:
-    height, width = (size // multiple * multiple for size in photo.shape[1:])
-    return photo[:, :height, :width]
-
-
-def _log_uniform(low: float, high: float, count: int, generator: torch.Generator) -> Tensor:
-    return low * torch.exp(torch.rand(count, generator=generator) * float(np.log(high / low)))
 
 
 def _with_white_noise(clean: Tensor, sigma: Tensor, generator: torch.Generator) -> Batch:

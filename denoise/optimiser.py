@@ -24,18 +24,32 @@ _ROUNDS: Final = 5
 def orthogonalise(matrix: Tensor) -> Tensor:
     """Return a matrix (rows, columns) with the same directions and singular values of about one (0.7 to 1.2).
 
+    Singular values below a thousandth of the largest grow by 485 at most, and stay small.
+
     Notes
     -----
-    Newton-Schulz iterations X <- a X + (b A + c A A) X with A = X X^T, after division by the norm        (1)
+    Newton-Schulz iterations X <- q(A) X, A = X X^T, q(A) = a + b A + c A A, after division by the norm      (1)
+
+    All q commute with A: the iterations run on the small square A alone, A <- q A q, and X is multiplied once by the
+    product of all q.                                                                                          (2)
     """
-    a, b, c = _QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
-    wide = matrix.T if tall else matrix
-    wide = wide / (wide.norm() + 1e-12)
-    for _ in range(_ROUNDS):
-        gram = wide @ wide.T
-        wide = a * wide + (b * gram + c * gram @ gram) @ wide  # (1)
-    return wide.T if tall else wide
+    norm = matrix.norm() + 1e-12
+    gram = (matrix.T @ matrix if tall else matrix @ matrix.T) / norm.square()
+    factor = product = _quintic(gram)  # (1)
+    for _ in range(_ROUNDS - 1):
+        gram = factor @ gram @ factor
+        factor = _quintic(gram)
+        product = factor @ product  # (2)
+    product = product / norm
+    return matrix @ product if tall else product @ matrix
+
+
+def _quintic(gram: Tensor) -> Tensor:
+    a, b, c = _QUINTIC
+    factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal().add_(a)
+    return factor
 
 
 class Muon(torch.optim.Optimizer):

@@ -13,13 +13,15 @@ import torch
 from torch import nn
 
 from denoise.card import ModelCard, Training
-from denoise.datasets import PhotoPatches, RawPatches, load_photos
+from denoise.crops import load_photos
+from denoise.datasets import PhotoPatches, RawPatches
 from denoise.denoiser import Batch, Denoiser
 from denoise.errors import RecipeError, nearest
 from denoise.feed import on_device
 from denoise.manifests import find_files
 from denoise.methods import METHODS
 from denoise.metrics import psnr_db
+from denoise.raw_pairs import CameraPairs
 from denoise.recipe import Recipe
 from denoise.training import Loop, LoopResult, Progress
 from denoise.weights import load_model, save_model
@@ -27,6 +29,11 @@ from denoise.weights import load_model, save_model
 
 class PairSource(Protocol):
     """A source that holds images back, to choose weights by."""
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """What the batches of `validation` are, in turn."""
+        ...
 
     def draw(self, batch: int, *, generator: torch.Generator) -> Batch:
         """Return ``batch`` examples."""
@@ -38,6 +45,7 @@ class PairSource(Protocol):
 
 
 SOURCES: Final[dict[str, Callable[..., PairSource]]] = {
+    "camera-pairs": CameraPairs,
     "raw-patches": RawPatches,
     "photo-patches": PhotoPatches,
 }
@@ -115,14 +123,27 @@ class Trainer:
 
     def validation_psnr_db(self, model: nn.Module) -> float:
         """Return the mean PSNR over the images held back [dB]."""
-        return float(np.mean([psnr_db(denoised, batch.clean) for batch, denoised in self._denoised(model)]))  # type: ignore[arg-type]
+        return float(np.mean([value for values in self.psnr_by_case(model).values() for value in values]))
 
-    def _denoised(self, model: nn.Module) -> Iterator[tuple[Batch, torch.Tensor]]:
-        device = self.loop.accelerator.device
-        for batch in self.source.validation():
+    def psnr_by_case(self, model: nn.Module) -> dict[str, list[float]]:
+        """Return the PSNR of every image held back, by case [dB]."""
+        device, cases = self.loop.accelerator.device, self.source.cases
+        found: dict[str, list[float]] = {case: [] for case in cases}
+        for number, batch in enumerate(self.source.validation()):
             moved = on_device(batch, device)
-            denoised = cast(Denoiser, model).denoise(moved.noisy, moved.noise, generator=_fixed(device))
-            yield batch, denoised.float().cpu()
+            chance = torch.Generator(device).manual_seed(0)
+            denoised = cast(Denoiser, model).denoise(moved.noisy, moved.noise, generator=chance)
+            assert batch.clean is not None
+            found[cases[number % len(cases)]].append(psnr_db(denoised.float().cpu(), batch.clean))
+        return found
+
+    @torch.no_grad()
+    def _measure(self, result: LoopResult) -> dict[str, list[float]]:
+        """Measure the weights that are kept."""
+        average = self.loop.average.eval()
+        average.load_state_dict(result.weights)
+        with self.loop.accelerator.autocast():
+            return self.psnr_by_case(average)
 
     def _card(self, result: LoopResult) -> ModelCard:
         recipe = self.recipe
@@ -137,7 +158,9 @@ class Trainer:
             revision=_revision(),
         )
         names = "+".join(recipe.validation)
-        measured = {**recipe.card.measured, f"{names}/validation/psnr_db": round(result.score, 3)}
+        measured = dict(recipe.card.measured)
+        for case, values in self._measure(result).items():
+            measured[f"{names}/{case}/psnr_db"] = round(float(np.mean(values)), 3)
         return recipe.card.model_copy(update={"training": training, "measured": measured})
 
 
@@ -152,7 +175,7 @@ def make_learner(recipe: Recipe) -> nn.Module:
     if recipe.card.method not in METHODS:
         raise RecipeError(f"Method '{recipe.card.method}' is not known. {nearest(recipe.card.method, METHODS)}")
     model: nn.Module = METHODS[recipe.card.method].build(recipe.card)
-    if recipe.start is not None:
+    if recipe.start:
         begun = cast(nn.Module, load_model(recipe.start))
         try:
             model.load_state_dict(begun.state_dict())
@@ -164,10 +187,6 @@ def make_learner(recipe: Recipe) -> nn.Module:
     if all(parameter.ndim <= 4 for parameter in model.parameters()):
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return model
-
-
-def _fixed(device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(0)
 
 
 def _revision() -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from denoise.datasets import load_photos
+from denoise.crops import load_photos
 from denoise.engine.device import keep_memory
 from denoise.manifests import data_root, find_files
 from denoise.metrics import psnr_db

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from denoise.datasets import load_photos
+from denoise.crops import load_photos
 from denoise.denoiser import Denoiser
 from denoise.engine.device import keep_memory
 from denoise.manifests import data_root, find_files

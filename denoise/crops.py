@@ -1,0 +1,98 @@
+"""Photographs in memory, and random crops of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from kornia.enhance import adjust_gamma
+from torch import Tensor
+from torch.nn import functional
+
+from denoise.errors import FileFormatError, RecipeError
+from denoise.unprocess import turn_planes
+
+
+def load_photos(files: Sequence[Path]) -> list[Tensor]:
+    """Read photographs into memory as (3, H, W) uint8 RGB.
+
+    Raises
+    ------
+    FileFormatError
+        If a file is not a picture.
+    """
+    photos = []
+    for path in files:
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            raise FileFormatError(f"{path} was given as a training photograph, but it is not a picture. Remove it.")
+        photos.append(torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1))))
+    return photos
+
+
+class Crops:
+    """Random crops of photographs, by area, at random scales and turns.
+
+    Parameters
+    ----------
+    photos : sequence of (3, H, W) uint8 tensor
+        sRGB; those smaller than a crop are left out.
+    side : int
+        Of a crop [px].
+
+    Raises
+    ------
+    RecipeError
+        If no photograph is large enough.
+    """
+
+    def __init__(self, photos: Sequence[Tensor], side: int) -> None:
+        self.photos = [photo for photo in photos if min(photo.shape[1:]) >= side]
+        if not self.photos:
+            raise RecipeError(
+                f"Patches need photographs of at least {side} pixels a side, but none of the {len(photos)} is. "
+                "Choose a smaller patch (--set source_options.patch=32) or larger photographs."
+            )
+        self.side = side
+        self.areas = torch.tensor([float(photo.shape[1] * photo.shape[2]) for photo in self.photos])
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Return one crop (3, side, side), 1 = white."""
+        photo = self.photos[int(torch.multinomial(self.areas, 1, generator=generator))]
+        side = self.side
+        if torch.rand((), generator=generator) < 0.4:
+            shrink = 1 + float(torch.rand((), generator=generator))
+            side = min(int(side * shrink), *photo.shape[1:])
+        top, left = (int(torch.randint(size - side + 1, (), generator=generator)) for size in photo.shape[1:])
+        crop = photo[:, top : top + side, left : left + side].float() / 255
+        if side > self.side:
+            crop = functional.interpolate(
+                crop[None], size=(self.side, self.side), mode="bilinear", antialias=True, align_corners=False
+            )[0]
+        crop = turn_planes(crop, int(torch.randint(8, (), generator=generator)))
+        return _recolour(crop, generator)
+
+
+def _recolour(photo: Tensor, generator: torch.Generator) -> Tensor:
+    """Exchange the channels of (3, H, W), and change its saturation and its tone: few photographs, many colours."""
+    photo = photo[torch.randperm(3, generator=generator)]
+    if torch.rand((), generator=generator) < 0.5:
+        grey = photo.mean(0, keepdim=True)
+        photo = (grey + float(log_uniform(0.5, 3.0, 1, generator)) * (photo - grey)).clamp(0, 1)
+    if torch.rand((), generator=generator) < 0.3:
+        photo = adjust_gamma(photo, float(log_uniform(0.5, 2.0, 1, generator)))
+    return photo
+
+
+def trim(photo: Tensor, multiple: int) -> Tensor:
+    """Leave out the last rows and columns of (C, H, W), so that both sides are multiples."""
+    height, width = (size // multiple * multiple for size in photo.shape[1:])
+    return photo[:, :height, :width]
+
+
+def log_uniform(low: float, high: float, count: int, generator: torch.Generator) -> Tensor:
+    """Draw (count,) numbers whose logarithm is uniform."""
+    return low * torch.exp(torch.rand(count, generator=generator) * float(np.log(high / low)))

@@ -1,0 +1,184 @@
+"""Exposures drawn at random: which camera, at which ISO, how many times too short."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from denoise.errors import RecipeError
+from noise_models import NOISE_MODELS
+from noise_models.base import NoiseModel, SensorSettings
+from noise_models.eld import EldNoise
+from noise_models.level import NoiseLevel
+from noise_models.profile import CameraProfile
+from noise_models.virtual import draw_camera
+
+_COLOURS = (0, 1, 1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """One exposure of one camera."""
+
+    camera: CameraProfile
+    """A Bayer camera whose gain is known."""
+    settings: SensorSettings
+    """ISO and time."""
+    noise: NoiseModel
+    """How it spoils."""
+    ratio: float = 1.0
+    """How many times less light there is than the photograph needs; the result is brightened by as much."""
+
+    @property
+    def level(self) -> NoiseLevel:
+        """(4,), of the brightened planes; the electrons that heat freed are counted as read noise.
+
+        Notes
+        -----
+        shot = r K / R, read = r**2 (sigma**2 + K**2 D t) / R**2, R = white - black, r the ratio              (1)
+        """
+        level, point = self.camera.noise_level(self.settings.iso), self.camera.at(self.settings.iso)
+        heat_dn2 = (point.gain_dn_per_e or 0.0) ** 2 * (point.dark_current_e_per_s or 0.0) * self.settings.exposure_s
+        span = self.span_dn.numpy().astype(float)
+        read = level.read + heat_dn2 / span**2
+        return NoiseLevel(level.shot * self.ratio, read * self.ratio**2, level.source)  # (1)
+
+    @property
+    def span_dn(self) -> Tensor:
+        """(4,), white minus black of each plane [DN]."""
+        black = torch.tensor(self.camera.black_dn, dtype=torch.float32)
+        return self.camera.white_dn - torch.stack([black[position] for position in self.camera.positions])
+
+    def mosaic(self, camera_rgb: Tensor) -> Tensor:
+        """Sample camera RGB (3, H, W), H and W even, as this camera's filters do; planes (4, H/2, W/2)."""
+        places = zip(_COLOURS, self.camera.positions, strict=True)
+        return torch.stack([camera_rgb[colour, row::2, column::2] for colour, (row, column) in places])
+
+    def shoot(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Spoil clean planes (4, H, W), 0 black and 1 white, in the sensor's own geometry; brightened planes.
+
+        Parameters
+        ----------
+        clean : (4, H, W) float32
+            As `mosaic` gives them.
+        generator : torch.Generator
+            Source of chance.
+
+        Returns
+        -------
+        (4, H, W) float32
+            Same units; up to ``ratio`` where the converter saturates.
+        """
+        _, height, width = clean.shape
+        factor = (self.span_dn / self.ratio)[:, None, None]
+        frame = clean.new_empty((1, 1, 2 * height, 2 * width))
+        for plane, (row, column) in zip(clean * factor, self.camera.positions, strict=True):
+            frame[0, 0, row::2, column::2] = plane
+        noisy = self.noise(frame, [self.settings], generator=generator)[0, 0]
+        return torch.stack([noisy[row::2, column::2] for row, column in self.camera.positions]) / factor
+
+
+class Cameras(Protocol):
+    """Where exposures come from."""
+
+    def draw(self, generator: torch.Generator) -> Exposure:
+        """Draw a camera and an exposure, its ratio 1."""
+        ...
+
+
+class VirtualCameras:
+    """A camera that does not exist, and another one each time: what is trained on them serves any camera."""
+
+    def draw(self, generator: torch.Generator) -> Exposure:
+        """Draw a camera and an exposure, its ratio 1."""
+        camera = draw_camera(generator)
+        return Exposure(camera, camera.draw(generator), EldNoise(camera))
+
+
+class OneCamera:
+    """Exposures of one camera.
+
+    Parameters
+    ----------
+    profile : CameraProfile
+        A Bayer camera whose gain is known.
+    noise : NoiseModel
+        Made for it.
+    isos : sequence of float, optional
+        The only ISOs that the noise model knows; else any that the profile covers.
+
+    Raises
+    ------
+    RecipeError
+        If it is not a Bayer camera, or its gain is not known.
+    """
+
+    def __init__(self, profile: CameraProfile, noise: NoiseModel, isos: Sequence[float] = ()) -> None:
+        if profile.geometry != "bayer" or not profile.knows_gain:
+            found = f"a {profile.geometry} sensor" if profile.geometry != "bayer" else "of unknown gain"
+            raise RecipeError(
+                f"Training on the noise of {profile.id} was asked for, but it is {found}: a Bayer camera calibrated "
+                "with flat frames is needed. Calibrate it with --flats, or use the default model."
+            )
+        self.profile, self.noise, self.isos = profile, noise, tuple(isos)
+
+    def draw(self, generator: torch.Generator) -> Exposure:
+        """Draw an exposure, its ratio 1."""
+        settings = self.profile.draw(generator)
+        if self.isos:
+            iso = self.isos[int(torch.randint(len(self.isos), (), generator=generator))]
+            settings = SensorSettings(iso, settings.exposure_s)
+        return Exposure(self.profile, settings, self.noise)
+
+
+def choose_cameras(noise: str, profile: CameraProfile | None) -> Cameras:
+    """Return where exposures come from.
+
+    Parameters
+    ----------
+    noise : str
+        Key of `NOISE_MODELS`: "virtual", or one that is built from a profile alone.
+    profile : CameraProfile, optional
+        The camera; None for virtual ones.
+
+    Raises
+    ------
+    RecipeError
+        If a profile is missing, or given to virtual cameras.
+    NoiseModelError
+        If the noise model is not known.
+    """
+    if noise == "virtual":
+        if profile is not None:
+            raise RecipeError(
+                f"The noise of virtual cameras was asked for together with the profile {profile.id}. "
+                "Choose noise = 'eld' for that camera, or leave the profile out."
+            )
+        return VirtualCameras()
+    model = NOISE_MODELS[noise]
+    if profile is None:
+        raise RecipeError(f"The noise model '{noise}' needs a camera. Give its profile, or choose noise = 'virtual'.")
+    return OneCamera(profile, model(profile))
+
+
+def longest_ratio(level: NoiseLevel, variance: float) -> float:
+    """Return the ratio at which the brightened noise of white reaches a variance.
+
+    Parameters
+    ----------
+    level : NoiseLevel
+        Without brightening.
+    variance : float
+        House units.
+
+    Notes
+    -----
+    read r**2 + shot r = variance                                                                             (1)
+    """
+    shot, read = float(level.shot.max()), float(level.read.max())
+    return 2 * variance / (shot + math.sqrt(shot**2 + 4 * read * variance))  # (1)

@@ -1,0 +1,134 @@
+"""Clean and noisy RAW for training: photographs unprocessed, exposed too short, spoilt by a camera, brightened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denoise.crops import Crops, trim
+from denoise.denoiser import Batch
+from denoise.exposures import Cameras, Exposure, OneCamera, choose_cameras, longest_ratio
+from denoise.unprocess import CameraLook, unprocess
+from noise_models.base import SensorSettings
+from noise_models.eld import EldNoise
+from noise_models.level import NoiseLevel
+from noise_models.profile_shelf import load_profile
+
+MOST_VARIANCE: Final = 0.25
+"""Of the brightened noise at white: nothing is learned where a single exposure says nothing."""
+PUBLISHED_CASES: Final = ((3200.0, 1.0), (12800.0, 4.0), (25600.0, 8.0), (1600.0, 100.0))
+"""ISO and ratio of a Sony A7S2, by which weights for any camera are chosen."""
+_EXPOSURE_S: Final = 1 / 30
+
+
+class CameraPairs:
+    """Patches of mosaics under the whole noise of a camera: Tukey-lambda, rows, black level, rounding, clipping.
+
+    Parameters
+    ----------
+    photos, held_out : sequence of (3, H, W) uint8 tensor
+        For training, and for validation.
+    patch : int
+        Side of a patch in pixels of a plane.
+    ratio : (float, float)
+        Least and largest exposure ratio, drawn log-uniformly; the largest is less where `MOST_VARIANCE` is reached.
+    well_exposed : float
+        Share of the exposures with the least ratio.
+    cut_at_black : float
+        Share of the exposures whose negative values are lost, as in some cameras' files.
+    noise : str
+        Key of `noise_models.NOISE_MODELS`.
+    profile : str, optional
+        Id or file of the camera, for any noise but "virtual".
+    cameras : Cameras, optional
+        Where exposures come from, instead of ``noise`` and ``profile``.
+    cases : sequence of (float, float)
+        ISO and ratio of the validation, which visits each for every image held out.
+    judge : Cameras, optional
+        The camera of the validation; a Sony A7S2 by its published parameters by default.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Tensor],
+        held_out: Sequence[Tensor],
+        *,
+        patch: int = 64,
+        ratio: tuple[float, float] = (1.0, 300.0),
+        well_exposed: float = 0.4,
+        cut_at_black: float = 0.03,
+        noise: str = "virtual",
+        profile: str | None = None,
+        cameras: Cameras | None = None,
+        cases: Sequence[tuple[float, float]] = PUBLISHED_CASES,
+        judge: OneCamera | None = None,
+    ) -> None:
+        self.crops = Crops(photos, 2 * patch)
+        self.held_out = held_out
+        self.ratio, self.well_exposed, self.cut_at_black = ratio, well_exposed, cut_at_black
+        self.cameras = cameras or choose_cameras(noise, None if profile is None else load_profile(profile))
+        self._cases = tuple(cases)
+        self._judge = judge
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """What the batches of `validation` are, in turn."""
+        return tuple(f"iso{iso:g}-x{ratio:g}" for iso, ratio in self._cases)
+
+    def draw(self, batch: int, *, generator: torch.Generator) -> Batch:
+        """Return ``batch`` patches (B, 4, patch, patch)."""
+        pairs, levels = [], []
+        for _ in range(batch):
+            photo = self.crops.draw(generator)
+            photo = photo + (torch.rand(photo.shape, generator=generator) - 0.5) / 255
+            exposure = self.draw_exposure(generator)
+            clean = exposure.mosaic(unprocess(photo, CameraLook.draw(generator)))
+            noisy = exposure.shoot(clean, generator)
+            if torch.rand((), generator=generator) < self.cut_at_black:
+                noisy.clamp_(min=0.0)
+            pairs.append((noisy, clean))
+            levels.append(exposure.level)
+        noisy, clean = (torch.stack(planes) for planes in zip(*pairs, strict=True))
+        return Batch(noisy, clean, _stacked(levels))
+
+    def draw_exposure(self, generator: torch.Generator) -> Exposure:
+        """Draw a camera, an exposure and its ratio."""
+        while True:
+            exposure = self.cameras.draw(generator)
+            least, most = self.ratio
+            most = min(most, longest_ratio(exposure.level, MOST_VARIANCE))
+            if most >= least:
+                break
+        share, place = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+        if share < self.well_exposed:
+            return replace(exposure, ratio=least)
+        return replace(exposure, ratio=least * math.exp(place * math.log(most / least)))
+
+    def validation(self) -> Iterator[Batch]:
+        """Yield every photograph held out under each of the cases in turn, with the same noise at every call."""
+        generator = torch.Generator().manual_seed(20)
+        judge = self._judge or _published_sony()
+        for photo in self.held_out:
+            look = CameraLook.draw(generator)
+            light = unprocess(trim(photo.float() / 255, 32), look)
+            for iso, ratio in self._cases:
+                exposure = Exposure(judge.profile, SensorSettings(iso, _EXPOSURE_S), judge.noise, ratio)
+                clean = exposure.mosaic(light)
+                yield Batch(exposure.shoot(clean, generator)[None], clean[None], _stacked([exposure.level]))
+
+
+def _published_sony() -> OneCamera:
+    """Return a Sony A7S2 whose black level is known: photons, Tukey-lambda read noise, rows, rounding, clipping."""
+    profile = load_profile("sony-a7s2")
+    return OneCamera(profile, EldNoise(profile, without=("scatter", "bias")))
+
+
+def _stacked(levels: Sequence[NoiseLevel]) -> NoiseLevel:
+    shot, read = (np.stack([getattr(level, name) for level in levels]) for name in ("shot", "read"))
+    return NoiseLevel(shot, read, levels[0].source)
