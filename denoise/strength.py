@@ -92,11 +92,11 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
     if min(height, width) < 2 * MEAN_HALO:
         return denoised
     shot, read = (
-        torch.tensor(part, dtype=noisy.dtype, device=noisy.device).reshape(-1, part.shape[-1], 1, 1)
+        torch.tensor(_OUTLIER_SIGMA**2 * part, dtype=noisy.dtype, device=noisy.device).reshape(-1, part.shape[-1], 1, 1)
         for part in (noise.shot, noise.read)
     )
-    limit = denoised.clamp_min(0).mul_(shot).add_(read).sqrt_().mul_(_OUTLIER_SIGMA)
-    removed = torch.minimum(torch.maximum(noisy - denoised, -limit), limit)
+    limit = torch.addcmul(read, shot, denoised.clamp_min(0)).sqrt_()
+    removed = (noisy - denoised).clamp_(-limit, limit)
     bottom, right = -height % _STEP, -width % _STEP
     if bottom or right:
         removed, limit = (functional.pad(part, (0, right, 0, bottom), mode="replicate") for part in (removed, limit))
@@ -105,9 +105,10 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
     taps = torch.arange(-_REACH, _REACH + 1, device=noisy.device, dtype=noisy.dtype)
     kernel = torch.exp(-0.5 * (taps / _RADIUS) ** 2)
     kernel = (kernel / kernel.sum()).expand(noisy.shape[1], 1, 1, -1)
-    for across, padding in ((kernel, (_REACH, _REACH, 0, 0)), (kernel.transpose(2, 3), (0, 0, _REACH, _REACH))):
-        coarse = functional.conv2d(functional.pad(coarse, padding, mode="reflect"), across, groups=noisy.shape[1])
+    with torch.autocast(noisy.device.type, enabled=False):
+        for across, padding in ((kernel, (_REACH, _REACH, 0, 0)), (kernel.transpose(2, 3), (0, 0, _REACH, _REACH))):
+            coarse = functional.conv2d(functional.pad(coarse, padding, mode="reflect"), across, groups=noisy.shape[1])
     moved = cells - coarse
-    coarse = coarse + (moved - torch.minimum(torch.maximum(moved, -plausible), plausible))
+    coarse = coarse + (moved - moved.clamp(-plausible, plausible))
     smooth = functional.interpolate(coarse, scale_factor=_STEP, mode="bilinear", align_corners=False)
-    return smooth[:, :, :height, :width].add(denoised)
+    return smooth[:, :, :height, :width].add_(denoised)

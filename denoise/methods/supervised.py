@@ -52,8 +52,8 @@ class SupervisedDenoiser(nn.Module):
         """
         noise = needed(noise, self.card, noisy.shape[1])
         stabiliser, scale, level = self._prepare(noisy, noise)
-        stable = stabiliser.forward(noisy) / scale
-        denoised = stabiliser.inverse(self._clean(stable, level) * scale)
+        stable = stabiliser.forward(noisy).div_(scale)
+        denoised = stabiliser.inverse(self._clean(stable, level).mul_(scale))
         return keep_mean(noisy, denoised, noise)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ class SupervisedDenoiser(nn.Module):
         grey = stable.shape[1] == 1 and self.channels == 3
         seen = stable.expand(-1, 3, -1, -1) if grey else stable
         correction = self.network(seen, level).float()
-        return stable + (correction.mean(1, keepdim=True) if grey else correction)
+        return (correction.mean(1, keepdim=True) if grey else correction).add_(stable)
 
     def to(self, *arguments: Any, **keywords: Any) -> SupervisedDenoiser:
         """Move to a device; returns itself."""
