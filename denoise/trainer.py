@@ -21,6 +21,7 @@ from denoise.feed import on_device
 from denoise.manifests import find_files
 from denoise.methods import METHODS
 from denoise.metrics import psnr_db
+from denoise.noisy_sources import FixedNoise
 from denoise.raw_pairs import CameraPairs
 from denoise.recipe import Recipe
 from denoise.training import Loop, LoopResult, Progress
@@ -48,6 +49,7 @@ SOURCES: Final[dict[str, Callable[..., PairSource]]] = {
     "camera-pairs": CameraPairs,
     "raw-patches": RawPatches,
     "photo-patches": PhotoPatches,
+    "fixed-noise": FixedNoise,
 }
 """What makes pairs of photographs, by the word that a recipe uses."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from denoise.card import ModelCard
 from denoise.methods.classical import CLASSICAL_CARD, ClassicalDenoiser
+from denoise.methods.noise2score import Noise2Score
 from denoise.methods.supervised import SupervisedDenoiser
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Method:
 METHODS: Final[dict[str, Method]] = {
     "classical": Method(ClassicalDenoiser, CLASSICAL_CARD),
     "supervised": Method(SupervisedDenoiser),
+    "noise2score": Method(Noise2Score),
 }
 
 DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {

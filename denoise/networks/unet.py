@@ -43,6 +43,8 @@ class ResidualUNet(nn.Module):
         Residual blocks of each level, on the way down and again on the way up.
     fold : int
         Side of the cell that is folded into channels at the door (pixel unshuffle); 1 for packed mosaics.
+    outputs : int, optional
+        Planes of the answer; default as many as of the image.
 
     References
     ----------
@@ -52,7 +54,13 @@ class ResidualUNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int, maps: int = 1, widths: Sequence[int] = (24, 48, 96, 192), blocks: int = 2, fold: int = 1
+        self,
+        channels: int,
+        maps: int = 1,
+        widths: Sequence[int] = (24, 48, 96, 192),
+        blocks: int = 2,
+        fold: int = 1,
+        outputs: int | None = None,
     ) -> None:
         super().__init__()
         self.fold = fold
@@ -67,7 +75,7 @@ class ResidualUNet(nn.Module):
             nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=False) for fine, coarse in itertools.pairwise(widths)
         )
         self.decoders = nn.ModuleList(_stage(width, blocks) for width in widths[:-1])
-        self.tail = nn.Conv2d(widths[0], channels * fold**2, 3, padding=1, bias=False)
+        self.tail = nn.Conv2d(widths[0], (outputs or channels) * fold**2, 3, padding=1, bias=False)
         nn.init.normal_(self.tail.weight, std=0.01 * (1 / (9 * widths[0])) ** 0.5)
 
     def forward(self, noisy: Tensor, level: Tensor) -> Tensor:

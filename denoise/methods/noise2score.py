@@ -1,0 +1,94 @@
+"""Noise2Score: learn the score of noisy images from noisy images alone; Tweedie's formula makes it a denoiser.
+
+One network serves every kind of noise: what kind it is, and how much, enters after the training, in a formula.
+
+References
+----------
+.. [1] K. Kim, J. C. Ye, "Noise2Score: Tweedie's approach to self-supervised image denoising without clean images",
+   NeurIPS 2021.
+.. [2] K. Kim, T. Kwon, J. C. Ye, "Noise distribution adaptive self-supervised image denoising using Tweedie
+   distribution and score matching", CVPR 2022.
+.. [3] J. H. Lim et al., "AR-DAE: towards unbiased neural entropy gradient estimation", ICML 2020.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from denoise.card import ModelCard
+from denoise.denoiser import Batch, needed
+from denoise.networks.score import ScoreUNet
+from denoise.strength import keep_mean
+from denoise.tweedie import posterior_mean
+from noise_models.level import NoiseLevel
+
+PERTURBATION: Final = (0.01, 0.2)
+"""Least and largest standard deviation of the noise that training adds [house units]."""
+_LEAST_STEPS: Final = 0.6
+"""Added noise is at least this part of the distance between neighbouring values, or their grid would be learned."""
+
+
+class Noise2Score(torch.nn.Module):
+    """A `ScoreUNet` and Tweedie's formula.
+
+    Parameters
+    ----------
+    card : ModelCard
+        ``config`` holds the arguments of the network: ``channels``, ``widths``, ``blocks``, ``fold``.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__()
+        self.card = card
+        self.network = ScoreUNet(**card.config)
+        self.macs_per_pixel = self.network.macs_per_pixel()
+        self.bytes_per_pixel = 4.0 * 5.5 * card.config["widths"][0] / self.network.fold**2 + 60.0
+
+    def score(self, noisy: Tensor) -> Tensor:
+        """Return grad_y log p(y) of (B, C, H, W), H and W multiples of the card's ``multiple_of``."""
+        return self.network(noisy)
+
+    def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Denoise (B, C, H, W) float32 with shot and read noise of a known level; same shape out.
+
+        For other kinds of noise take `score` and a formula of `denoise.tweedie`.
+
+        Raises
+        ------
+        WeightsError
+            If no noise level is given.
+        """
+        noise = needed(noise, self.card, noisy.shape[1])
+        return keep_mean(noisy, posterior_mean(noisy, self.score(noisy), noise), noise)
+
+    def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """Residual denoising: the network must point back from where added noise has led.
+
+        Notes
+        -----
+        L = mean((u + a R(y + a u))^2), u standard normal, a log-uniform for each image; least where R is the
+        score of y + a u                                                                               (1)
+
+        L is near 1 whatever the network does; "explained" = (1 - L) / a^2, which grows towards the mean square of the
+        score, says more.
+        """
+        noisy = batch.noisy
+        steps = getattr(batch, "step", None)
+        least = noisy.new_full((noisy.shape[0],), PERTURBATION[0])
+        if steps is not None:
+            least = torch.maximum(least, _LEAST_STEPS * steps.to(noisy)).clamp_max(PERTURBATION[1])
+        place = torch.rand(noisy.shape[0], generator=generator, device=noisy.device)
+        amount = (least * (PERTURBATION[1] / least) ** place)[:, None, None, None]
+        added = torch.randn(noisy.shape, generator=generator, device=noisy.device)
+        errors = (added + amount * self.score(noisy + amount * added)).square()  # (1)
+        total = errors.mean()
+        explained = ((added.square() - errors) / amount.square()).mean()
+        return {"total": total, "explained": explained.detach()}
+
+    def to(self, *arguments: Any, **keywords: Any) -> Noise2Score:
+        """Move to a device; returns itself."""
+        super().to(*arguments, **keywords)
+        return self
