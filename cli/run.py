@@ -29,7 +29,8 @@ def run(
         float, typer.Option(min=0.0, max=1.0, help="1 removes all that the model removes; 0.7 leaves 0.3 sigma.")
     ] = 1.0,
     format_: Annotated[
-        str | None, typer.Option("--format", help="dng, tiff, png or jpeg; default: dng for RAW, else as IN.")
+        str | None,
+        typer.Option("--format", help="dng, tiff, png, jpeg, envi or npy; default: dng for RAW, else as IN."),
     ] = None,
     suffix: Annotated[str, typer.Option(help="Added to the name of each output.")] = "_dn",
     keep_tree: Annotated[bool, typer.Option("--keep-tree", help="Keep the folders below IN within OUT.")] = False,
@@ -44,6 +45,10 @@ def run(
         str | None, typer.Option(envvar="DENOISE_MAX_MEMORY", help="Most memory to hold, such as 2GiB or 900MiB.")
     ] = None,
     compression: Annotated[str, typer.Option(help="Of the DNG: lossless-jpeg or none.")] = "lossless-jpeg",
+    variable: Annotated[str, typer.Option(help="Which array of a .mat, .h5 or .nc file that holds several.")] = "",
+    band_axis: Annotated[
+        str, typer.Option(help="Where a .npy, .mat or .h5 has its bands: auto, first or last.")
+    ] = "auto",
     sidecar: Annotated[bool, typer.Option(help="Write OUT.json: what was done, how, and how well it fits.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, its memory and time, and stop.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")] = False,
@@ -69,7 +74,7 @@ def run(
         options = Options(
             model=model, noise=noise, profile=profile, strength=strength, format=format_, device=device,
             precision=precision, tile=tile, max_memory=parse_size(max_memory), compression=compression,
-            sidecar=sidecar, seed=seed,
+            variable=variable, band_axis=band_axis, sidecar=sidecar, seed=seed,
         )  # fmt: skip
         jobs = plan_jobs(inputs, output, options, suffix=suffix, keep_tree=keep_tree)
     taken = [job for job in jobs if job.target.exists()]

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from denoise.cube import HyperspectralCube
 from denoise.denoiser import Denoiser
 from denoise.engine import Engine
 from denoise.fidelity import check_fidelity
@@ -81,7 +82,7 @@ class Runner:
         clock.lap("denoise_s")
         fidelity = check_fidelity(image, denoised, noise, strength=strength)
         clock.lap("check_s")
-        self._write(job, image, cast(RawImage | Photo, denoised), noise)
+        self._write(job, image, cast(RawImage | Photo | HyperspectralCube, denoised), noise)
         clock.lap("write_s")
         record = {
             "event": "done",
@@ -105,9 +106,9 @@ class Runner:
             self._models[key] = load_model(key)
         return self._models[key]
 
-    def _read(self, source: Path) -> tuple[RawImage | Photo, CameraProfile | None]:
+    def _read(self, source: Path) -> tuple[RawImage | Photo | HyperspectralCube, CameraProfile | None]:
         """Read a file; with a profile of its camera, its fixed pattern is taken out."""
-        image = read(source)
+        image = read(source, variable=self.options.variable, band_axis=self.options.band_axis)
         if not self.options.profile or not isinstance(image, RawImage):
             return image, None
         named = self.options.profile != "auto"
@@ -120,9 +121,9 @@ class Runner:
     def _noise(self, image: Image, model: Denoiser, profile: CameraProfile | None) -> NoiseLevel:
         return choose_noise(image, self.options.noise, model, self.engine, profile)
 
-    def _write(self, job: Job, image: RawImage | Photo, denoised: RawImage | Photo, noise: NoiseLevel) -> None:
+    def _write(self, job: Job, image: Image, denoised: RawImage | Photo | HyperspectralCube, noise: NoiseLevel) -> None:
         make_folder(job.target.parent)
-        if isinstance(denoised, Photo) or isinstance(image, Photo):
+        if not isinstance(denoised, RawImage) or not isinstance(image, RawImage):
             write(job.target, denoised)
             return
         strength = self.options.strength

@@ -14,7 +14,7 @@ from denoise.errors import ShapeError
 Interleave = Literal["bsq", "bil", "bip"]
 Stored = npt.NDArray[Any]
 
-AXES: Final[dict[Interleave, tuple[int, int, int]]] = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
+AXES: Final[dict[Interleave, tuple[int, ...]]] = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
 """Order of (bands, rows, columns) in a file, slowest first."""
 
 HELD_BYTES: Final = 256 << 20
@@ -81,7 +81,7 @@ class ArrayPixels:
 
 
 class MappedPixels:
-    """Values of a plain binary file.
+    """Values of a plain binary file, its axes (bands, rows, columns) in the order ``axes``, slowest first.
 
     Each window is mapped anew and let go, so that what was read does not count as memory of this process.
     """
@@ -91,13 +91,13 @@ class MappedPixels:
         file: Path | IO[bytes],
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
-        interleave: Interleave = "bsq",
+        axes: tuple[int, ...] = AXES["bsq"],
         offset_bytes: int = 0,
     ) -> None:
         self.file = file
         self.shape = shape
         self.file_dtype = dtype
-        self.axes = AXES[interleave]
+        self.axes = axes
         self.offset_bytes = offset_bytes
 
     @property
@@ -123,7 +123,7 @@ class Spool(MappedPixels):
 
     def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         stream = tempfile.TemporaryFile(prefix="denoise-cube-")  # noqa: SIM115  closed with the last who holds it
-        super().__init__(stream, shape, dtype.newbyteorder("="), "bil")
+        super().__init__(stream, shape, dtype.newbyteorder("="), AXES["bil"])
         self.stream = stream
 
     def put(self, top: int, rows: Stored) -> None:
@@ -132,33 +132,6 @@ class Spool(MappedPixels):
         self.stream.seek(top * bands * width * self.file_dtype.itemsize)
         self.stream.write(np.ascontiguousarray(rows.transpose(1, 0, 2), self.file_dtype).data)
         self.stream.flush()
-
-
-class PickedPixels:
-    """Some bands of other pixels, in another order."""
-
-    def __init__(self, source: Pixels, bands: npt.NDArray[np.intp]) -> None:
-        self.source = source
-        self.bands = bands
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Bands, rows, columns."""
-        return len(self.bands), *self.source.shape[1:]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the source."""
-        return self.source.dtype
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory of the source."""
-        return self.source.held_bytes
-
-    def read(self, top: int, bottom: int, left: int, right: int) -> Stored:
-        """Return the bands of [top:bottom, left:right] as a new array (bands, h, w)."""
-        return self.source.read(top, bottom, left, right)[self.bands]
 
 
 def hold_if_small(pixels: Pixels) -> Pixels:
@@ -173,3 +146,33 @@ def row_blocks(pixels: Pixels, most_bytes: int = 32 << 20) -> list[tuple[int, in
     bands, height, width = pixels.shape
     rows = max(1, most_bytes // (bands * width * pixels.dtype.itemsize))
     return [(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def write_binary(
+    stream: IO[bytes], pixels: Pixels, dtype: np.dtype[Any], axes: tuple[int, ...], offset_bytes: int = 0
+) -> None:
+    """Write pixels as a plain binary file, block of rows by block of rows.
+
+    Parameters
+    ----------
+    stream : binary file
+        Open for writing.
+    pixels : Pixels
+        (bands, H, W).
+    dtype : numpy.dtype
+        With the byte order of the file.
+    axes : tuple of int
+        One of `AXES`.
+    offset_bytes : int
+        Where the first value goes.
+    """
+    bands, height, width = pixels.shape
+    for top, bottom in row_blocks(pixels):
+        block = pixels.read(top, bottom, 0, width).astype(dtype, copy=False)
+        if axes != AXES["bsq"]:
+            stream.seek(offset_bytes + top * bands * width * dtype.itemsize)
+            stream.write(np.ascontiguousarray(block.transpose(axes)).data)
+            continue
+        for band in range(bands):
+            stream.seek(offset_bytes + (band * height + top) * width * dtype.itemsize)
+            stream.write(np.ascontiguousarray(block[band]).data)

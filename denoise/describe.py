@@ -12,6 +12,8 @@ from typing import Any, Final
 import torch
 
 from denoise.batch import describe_noise
+from denoise.cube import HyperspectralCube
+from denoise.describe_cube import describe_cube
 from denoise.engine.device import GIB, choose_device, report_device
 from denoise.images import Photo, RawImage
 from denoise.io import read
@@ -23,15 +25,17 @@ _PACKAGES: Final = ("torch", "rawpy", "tifffile", "imagecodecs", "opencv-python-
 _TOOLS: Final = ("exiftool", "dcraw", "rawtherapee-cli", "darktable-cli")
 
 
-def describe(path: Path, *, blind: bool = False) -> dict[str, Any]:
-    """Return the facts of a file by name.
+def describe(path: Path, *, blind: bool = False, variable: str = "", band_axis: str = "auto") -> dict[str, Any]:
+    """Return the facts of a file by name; ``variable`` and ``band_axis`` as in `denoise.read`.
 
     Raises
     ------
     FileFormatError
         If it cannot be read.
     """
-    image = read(path)
+    image = read(path, variable=variable, band_axis=band_axis)
+    if isinstance(image, HyperspectralCube):
+        return {"file": str(path), **describe_cube(image)}
     facts = _describe_raw(image) if isinstance(image, RawImage) else _describe_photo(image)
     facts["noise in the file"] = describe_noise(image.noise) if image.noise is not None else "not stated"
     if blind:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from denoise.errors import UsageError, nearest
-from denoise.io import READERS
+from denoise.io import READERS, reader_of
+from denoise.io.envi import ENVI_DATA_SUFFIXES
+from denoise.io.raw import read_raw
 
-FORMATS: Final = {"dng": ".dng", "tiff": ".tif", "png": ".png", "jpeg": ".jpg"}
+FORMATS: Final = {"dng": ".dng", "tiff": ".tif", "png": ".png", "jpeg": ".jpg", "envi": ".hdr", "npy": ".npy"}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 
@@ -29,7 +31,7 @@ class Options:
     strength: float = 1.0
     """1 removes all that the model removes, 0 nothing; in between, 1 - strength sigma of noise is left."""
     format: str | None = None
-    """Key of `FORMATS`; None for DNG from RAW and the input's own format for photographs."""
+    """Key of `FORMATS`; None for DNG from RAW and the input's own format for photographs and cubes."""
     device: str = "auto"
     """Where to compute."""
     precision: str = "auto"
@@ -40,6 +42,10 @@ class Options:
     """Most memory to hold [bytes]."""
     compression: str = "lossless-jpeg"
     """Of the DNG; or "none"."""
+    variable: str = ""
+    """Which array of a file that holds several."""
+    band_axis: str = "auto"
+    """"first", "last" or "auto": where an array without names has its bands."""
     sidecar: bool = True
     """Whether ``OUT.json`` is written."""
     seed: int = 0
@@ -141,17 +147,19 @@ def _expand(inputs: Iterable[str], suffix: str) -> Iterator[tuple[Path, Path]]:
 
 
 def _is_input(path: Path, suffix: str) -> bool:
-    """Whether a file found by search is an image, and not an output of an earlier run."""
+    """Whether a file found by search is an image, and not an output of an earlier run, nor the data of a header."""
     ours = bool(suffix) and path.stem.endswith(suffix)
-    return path.suffix.lower() in READERS and not path.name.startswith(".") and not ours and path.is_file()
+    known = path.suffix.lower() in READERS and path.suffix.lower() not in ENVI_DATA_SUFFIXES
+    data_of_a_header = path.suffix.lower() == ".raw" and reader_of(path) is not read_raw
+    return known and not data_of_a_header and not path.name.startswith(".") and not ours and path.is_file()
 
 
 def _target(path: Path, root: Path, output: Path | None, options: Options, suffix: str, keep_tree: bool) -> Path:
     if options.format is not None:
         ending = FORMATS[options.format]
     else:
-        reader = READERS.get(path.suffix.lower())
-        ending = path.suffix if reader is READERS[".png"] else ".dng"
+        reader = reader_of(path)
+        ending = ".dng" if reader is read_raw or reader is None else path.suffix
     folder = path.parent if output is None else output
     if output is not None and keep_tree:
         folder = output / path.parent.relative_to(root)

@@ -25,6 +25,7 @@ from denoise.methods import DEFAULT_MODELS, METHODS
 from denoise.shipped_files import shipped_folder
 
 SUFFIX = ".safetensors"
+_AUTO_METHODS = {"raw": "supervised", "photo": "supervised", "cube": "subspace"}
 
 
 def list_models() -> dict[str, ModelCard]:
@@ -44,7 +45,7 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
     name : str
         An id, the name of a method (its default weights for ``kind``), "auto", or the path of a ``.safetensors`` file.
     kind : str
-        Kind of image, "raw" or "photo": chooses the default weights of a method.
+        Kind of image, "raw", "photo" or "cube": chooses the default weights of a method.
     planes : int, optional
         Planes of the image: a RAW of one plane (no colour filters) gets other default weights.
     verify : bool
@@ -75,7 +76,7 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
     cards = list_models()
     if name in cards or name.endswith(SUFFIX):
         return name
-    method = "supervised" if name == "auto" else name
+    method = _AUTO_METHODS[kind] if name == "auto" else name
     if method in METHODS:
         identity = DEFAULT_MODELS.get((method, "photo" if planes == 1 else kind))
         if identity in cards:

@@ -24,9 +24,9 @@ def check_fit(image: Image, card: ModelCard) -> None:
     Raises
     ------
     WeightsError
-        If the model serves another kind of image.
+        If the model serves another kind of image, or other numbers of planes.
     ShapeError
-        If it serves other numbers of planes, or the image has no pixels.
+        If the image has no pixels.
     """
     if min(image.shape) < 1:
         raise ShapeError(f"An image of {image.shape[2]}x{image.shape[1]} pixels was given, but it needs at least one.")
@@ -36,7 +36,7 @@ def check_fit(image: Image, card: ModelCard) -> None:
             f"Pass --model auto, or one that `denoise models list` shows for {image.kind}."
         )
     if card.channels and image.shape[0] not in card.channels:
-        raise ShapeError(
+        raise WeightsError(
             f"{card.id} was asked to denoise an image of {image.shape[0]} planes, but it serves "
             f"{' or '.join(map(str, card.channels))}. Pass --model auto, or a model for {image.shape[0]} planes."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from denoise.images import Image
 
 PREFERRED_TILE: Final = 1024
 """Side of a tile where memory allows it: as fast per pixel as smaller ones, and far less is computed twice."""
+PREFERRED_VALUES: Final = 12 << 20
+"""Values of a tile, all planes together, that are enough: of an image of many planes, tiles are smaller."""
 HALO_OF_THE_WHOLE: Final = 64
 """Halo for a model that sees the whole image, where that does not fit in one tile."""
 _HEAP_SLACK: Final = 1.6  # measured: what the heap holds over what is alive, once freed pieces no longer fit together
@@ -83,17 +86,21 @@ class Task:
     def of(cls, image: Image, model: Denoiser) -> Task:
         """Gather the facts.
 
-        A model may state ``bytes_per_pixel`` and ``macs_per_pixel``; without the first, a high value is assumed.
+        A model may state ``bytes_per_pixel`` and ``macs_per_pixel``; without the first, a high value is assumed. An
+        image may state ``held_bytes``: what a canvas of it will hold, where that is not the size of its arrays.
         """
         channels = image.shape[0]
         arrays = [value for value in getattr(image, "__dict__", {}).values() if isinstance(value, np.ndarray)]
         mapped = [array for array in arrays if isinstance(array, np.memmap) or isinstance(array.base, np.memmap)]
+        held = getattr(image, "held_bytes", None)
         assumed = 1280.0 + 32.0 * channels
         macs = getattr(model, "macs_per_pixel", None)
         return cls(
             shape=image.shape,
             card=model.card,
-            canvas_bytes=sum(array.nbytes for array in arrays) or 4 * int(np.prod(image.shape)),
+            canvas_bytes=held
+            if held is not None
+            else sum(array.nbytes for array in arrays) or 4 * int(np.prod(image.shape)),
             unread_bytes=sum(array.nbytes for array in mapped),
             bytes_per_pixel=float(getattr(model, "bytes_per_pixel", None) or assumed),
             macs_per_pixel=None if macs is None else float(macs),
@@ -178,7 +185,8 @@ def make_plan(
             f"Tiles of {tile} pixels were asked for, but {task.card.id} (halo {halo}, multiples of {multiple_of}) "
             f"needs at least {smallest}. Pass --tile {smallest} or --tile auto."
         )
-    preferred = max(smallest, round_up(PREFERRED_TILE, multiple_of))
+    preferred = min(PREFERRED_TILE, math.isqrt(PREFERRED_VALUES // task.shape[0]))
+    preferred = max(smallest, round_up(preferred, multiple_of))
     sides = _descending(preferred, smallest, multiple_of) if tile is None else [tile // multiple_of * multiple_of]
     budget, origin = memory_budget(report, max_memory)
     if tile is None and task.card.halo is None:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from denoise.errors import FileFormatError
 
@@ -67,6 +67,26 @@ def atomic_target(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise write_error(target, error) from error
+
+
+@contextmanager
+def open_to_read(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that is there and not empty.
+
+    Raises
+    ------
+    FileFormatError
+        If it is missing, empty, or may not be read.
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise FileFormatError(f"Cannot read {path}: {reason}. Check the path.") from error
+    with stream:
+        if path.stat().st_size == 0:
+            raise FileFormatError(f"{path} is empty (0 bytes). Copy it again from its source.")
+        yield stream
 
 
 def make_folder(path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_model_for_something_else_is_refused() -> None:
     image = photo(8, 8)
     with pytest.raises(WeightsError, match="made for raw images"):
         constant().denoise(image, MockDenoiser(torch.zeros_like, domain="raw"))
-    with pytest.raises(ShapeError, match="3 planes, but it serves 1 or 4"):
+    with pytest.raises(WeightsError, match="3 planes, but it serves 1 or 4"):
         constant().denoise(image, MockDenoiser(torch.zeros_like, channels=(1, 4)))
     with pytest.raises(WeightsError, match="--noise"):
         constant().denoise(image, MockDenoiser(torch.zeros_like, noise="required"))

@@ -1,0 +1,342 @@
+"""ENVI: a plain binary file and a text header beside it; BSQ, BIL and BIP, every real type, both byte orders.
+
+The header's keys are kept as they were written, whether they are known or not.
+
+References
+----------
+.. [1] L3Harris, ENVI Header Files (documentation of the format).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+
+from denoise.cube import CubeMetadata, HyperspectralCube
+from denoise.cube_pixels import AXES, Interleave, MappedPixels, hold_if_small, write_binary
+from denoise.errors import FileFormatError, UnsupportedInputError
+from denoise.io.bands import finish_cube, refuse_one_band, to_nanometres, widths_to_nanometres
+from denoise.io.envi_header import (
+    DATA_TYPES,
+    EnviHeader,
+    Structure,
+    format_header,
+    format_list,
+    read_header,
+    read_structure,
+)
+from denoise.io.envi_map import format_map, parse_map
+from denoise.io.files import atomic_target
+from denoise.io.plausibility import can_tell, is_torn, roughness, sample_window, sensible_share
+
+ENVI_DATA_SUFFIXES: Final = (".img", ".bsq", ".bil", ".bip", ".dat")
+"""Suffixes of a data file that may be named instead of its header."""
+
+_OTHER_DATA_SUFFIXES: Final = (".raw", ".bin", ".cube", "")
+_HISTORY: Final = "denoise history"
+_BETWEEN: Final = " | "
+_LOG = logging.getLogger(__name__)
+
+
+def read_envi(path: Path) -> HyperspectralCube:
+    """Read an ENVI cube by its header, or by its data file.
+
+    A cube larger than 256 MiB stays in its file and is looked at by windows.
+
+    Raises
+    ------
+    FileFormatError
+        If header or data file is missing, they disagree, or the values show that the header is wrong.
+    UnsupportedInputError
+        If the values are complex, or there is one band only.
+    """
+    header_path = path if path.suffix.lower() == ".hdr" else find_header(path)
+    if header_path is None:
+        raise _without_header(path)
+    header = read_header(header_path)
+    data = path if path.suffix.lower() != ".hdr" else _find_data(header)
+    found = data.stat().st_size
+    structure = read_structure(header, found)
+    refuse_one_band(header_path, structure.shape)
+    if found == 0:
+        raise FileFormatError(f"{data} is empty (0 bytes), but {header.name} describes a cube. Copy it again.")
+    if found != structure.size_bytes:
+        raise _wrong_size(header, structure, data, found)
+    big_endian = _byte_order(header, structure, data)
+    pixels = MappedPixels(
+        data, structure.shape, structure.dtype(big_endian), AXES[structure.interleave], structure.offset_bytes
+    )
+    _check_interleave(header, structure, pixels)
+    return finish_cube(_describe(header, structure, data, big_endian, pixels), header_path)
+
+
+def write_envi(path: Path, cube: HyperspectralCube) -> None:
+    """Write a cube as ENVI: ``path`` is the header or the data file, the other one stands beside it.
+
+    Interleave, byte order, type, and every key of an ENVI source are kept.
+
+    Raises
+    ------
+    FileFormatError
+        If a file cannot be written, or would replace the source or a file of another kind.
+    """
+    entries = cube.metadata.entries if cube.metadata.format == "envi" else {}
+    suffix = str(entries.get("suffix", ".img"))
+    header, data = (
+        (path, path.with_suffix(suffix)) if path.suffix.lower() == ".hdr" else (path.with_suffix(".hdr"), path)
+    )
+    if data == header:
+        data = path.with_suffix(".img")
+    for target in (header, data):
+        if any(target.exists() and source.exists() and target.samefile(source) for source in _sources(cube)):
+            raise FileFormatError(f"Cannot write {target}: it is the file that the cube comes from. Name another one.")
+    if data.exists() and not header.exists():
+        raise FileFormatError(
+            f"Cannot write {header}: {data.name} is already there, and is not the data file of such a header. "
+            "Choose another name."
+        )
+    interleave = cast(Interleave, entries.get("interleave", "bsq"))
+    big_endian = bool(entries.get("big_endian", False))
+    with atomic_target(data) as data_target, atomic_target(header) as header_target:
+        with data_target.open("wb") as stream:
+            write_binary(stream, cube.stored, _file_dtype(cube, big_endian), AXES[interleave])
+        header_target.write_text(format_header(_entries(cube, interleave, big_endian)), "utf-8")
+
+
+def find_header(data: Path) -> Path | None:
+    """Return the ENVI header beside a data file, ``name.hdr`` or ``name.img.hdr``; None if there is none."""
+    names = [data.with_name(data.name + ending) for ending in (".hdr", ".HDR")]
+    if data.suffix:
+        names += [data.with_suffix(ending) for ending in (".hdr", ".HDR")]
+    for name in names:
+        if name.is_file():
+            with name.open("rb") as stream:
+                if stream.read(8).lstrip(b"\xef\xbb\xbf").upper().startswith(b"ENVI"):
+                    return name
+    return None
+
+
+def _find_data(header: EnviHeader) -> Path:
+    path, stem = header.path, header.path.with_suffix("")
+    suffixes = [*ENVI_DATA_SUFFIXES, *_OTHER_DATA_SUFFIXES]
+    names = [
+        stem.with_name(stem.name + spelled)
+        for suffix in suffixes
+        for spelled in dict.fromkeys((suffix, suffix.upper()))
+    ]
+    found = [name for name in names if name.is_file() and name != path]
+    if not found:
+        raise FileFormatError(
+            f"{path} is an ENVI header, but no data file stands beside it: looked for {stem.name} with "
+            f"{', '.join(suffixes[:-1])} or no suffix. Put it there, or name the data file itself."
+        )
+    structure = read_structure(header, found[0].stat().st_size)
+    return next((name for name in found if name.stat().st_size == structure.size_bytes), found[0])
+
+
+def _without_header(path: Path) -> FileFormatError:
+    if not path.exists():
+        return FileFormatError(f"Cannot read {path}: there is no such file. Check the path.")
+    if path.is_file() and path.stat().st_size == 0:
+        return FileFormatError(f"{path} is empty (0 bytes). Copy it again from its source.")
+    return FileFormatError(
+        f"{path} was given as the data of an ENVI cube, but there is neither {path.stem}.hdr nor {path.name}.hdr "
+        "beside it. Copy the header too."
+    )
+
+
+def _wrong_size(header: EnviHeader, structure: Structure, data: Path, found: int) -> FileFormatError:
+    bands, lines, samples = structure.shape
+    line_bytes = (structure.size_bytes - structure.offset_bytes) // lines
+    what = f"{samples} samples x {lines} lines x {bands} bands of {np.dtype(DATA_TYPES[structure.code])}"
+    if found < structure.size_bytes:
+        rest = f"enough for {max(0, found - structure.offset_bytes) / line_bytes:.1f} lines. Copy it again, or mend it"
+    else:
+        rest = (
+            f"{found - structure.size_bytes} too many. Mend 'samples', 'lines', 'bands', 'data type' or 'header offset'"
+        )
+    return FileFormatError(
+        f"{header.name} and {data.name} disagree: {what} with an offset of {structure.offset_bytes} make "
+        f"{structure.size_bytes} bytes, but the file has {found}, {rest} in the header."
+    )
+
+
+def _byte_order(header: EnviHeader, structure: Structure, data: Path) -> bool:
+    """Return whether values are big endian; where the header does not say, by which reading is the smoother one."""
+    if np.dtype(DATA_TYPES[structure.code]).itemsize == 1:
+        return bool(structure.big_endian)
+    rough, sensible = [], []
+    for big in (False, True):
+        dtype = structure.dtype(big)
+        pixels = MappedPixels(data, structure.shape, dtype, AXES[structure.interleave], structure.offset_bytes)
+        part = pixels.read(*sample_window(structure.shape))
+        rough.append(roughness(part))
+        sensible.append(sensible_share(part) if dtype.kind == "f" else 1.0)
+    stated = structure.big_endian
+    names = ("0 (little endian)", "1 (big endian)")
+    if stated is None:
+        chosen = is_torn(rough[0], rough[1:]) if sensible[0] == sensible[1] else sensible[1] > sensible[0]
+        _LOG.warning("%s lacks 'byte order'; its values fit %s, which was taken.", header.name, names[chosen])
+        return bool(chosen)
+    wild = sensible[stated] < 0.5 and sensible[not stated] > 0.95
+    if wild or (can_tell(structure.shape) and is_torn(rough[stated], [rough[not stated]]) and min(sensible) > 0.5):
+        raise FileFormatError(
+            f"{header.name} says byte order {names[stated]}, but so read, the values of neighbouring pixels have "
+            f"nothing to do with each other; with {names[not stated]} they do. Mend 'byte order' in the header."
+        )
+    return stated
+
+
+def _check_interleave(header: EnviHeader, structure: Structure, pixels: MappedPixels) -> None:
+    if not can_tell(structure.shape):
+        return
+    window = sample_window(structure.shape)
+    rough = {}
+    for interleave, axes in AXES.items():
+        other = MappedPixels(pixels.file, pixels.shape, pixels.file_dtype, axes, pixels.offset_bytes)
+        rough[interleave] = roughness(other.read(*window))
+    stated = rough.pop(structure.interleave)
+    if is_torn(stated, rough.values()):
+        better = min(rough, key=lambda name: rough[name])
+        raise FileFormatError(
+            f"{header.name} says interleave {structure.interleave}, but so read, neighbouring values have little to do "
+            f"with each other; as {better} they do. Mend 'interleave' (or samples, lines, bands) in the header."
+        )
+
+
+def _describe(
+    header: EnviHeader, structure: Structure, data: Path, big_endian: bool, pixels: MappedPixels
+) -> HyperspectralCube:
+    bands = structure.shape[0]
+    wavelengths = header.numbers("wavelength", bands)
+    fwhm = header.numbers("fwhm", bands)
+    units = header.entries.get("wavelength units", "")
+    bad = header.numbers("bbl", bands)
+    scale, offset, quantity = _scale(header, bands)
+    names = header.words("band names")
+    history = header.entries.get(_HISTORY, "")
+    cube = HyperspectralCube(
+        hold_if_small(pixels),
+        wavelengths_nm=None if wavelengths is None else to_nanometres(wavelengths, units),
+        fwhm_nm=None if fwhm is None or wavelengths is None else widths_to_nanometres(fwhm, wavelengths, units),
+        good_bands=None if bad is None else bad != 0,
+        nodata=header.number("data ignore value"),
+        quantity=quantity,
+        scale=scale,
+        offset=offset,
+        band_names=names if len(names) == bands else (),
+        acquired=header.entries.get("acquisition time", ""),
+        georeference=parse_map(header),
+        history=tuple(history.split(_BETWEEN)) if history else (),
+    )
+    entries: dict[str, Any] = {
+        "written": header.written,
+        "interleave": structure.interleave,
+        "big_endian": big_endian,
+        "suffix": data.name.removeprefix(header.path.stem) if data.name.startswith(header.path.stem) else data.suffix,
+        "data": data,
+        "parsed": {"wavelength": cube.wavelengths_nm, "fwhm": cube.fwhm_nm, "bbl": cube.good_bands,
+                   "band names": cube.band_names, "data ignore value": cube.nodata},
+    }  # fmt: skip
+    return replace(cube, metadata=CubeMetadata(header.path, "envi", entries))
+
+
+def _scale(header: EnviHeader, bands: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return scale, offset and quantity: the values stay as stored, so that nothing is scaled twice."""
+    factor = header.number("reflectance scale factor")
+    quantity = header.entries.get("data units", "")
+    if factor is not None:
+        if not factor > 0:
+            raise FileFormatError(f"{header.name} says reflectance scale factor {factor:g}, which must lie above 0.")
+        return np.array([1 / factor]), np.zeros(1), quantity or "reflectance"
+    gain, zero = header.numbers("data gain values", bands), header.numbers("data offset values", bands)
+    if gain is not None and not np.all(gain > 0):
+        raise FileFormatError(f"{header.name} has 'data gain values' that are not above 0. Mend or remove them.")
+    return np.ones(1) if gain is None else gain, np.zeros(1) if zero is None else zero, quantity
+
+
+def _file_dtype(cube: HyperspectralCube, big_endian: bool) -> np.dtype[Any]:
+    dtype = cube.stored.dtype
+    if all(np.dtype(name) != dtype for name in DATA_TYPES.values()):
+        raise UnsupportedInputError(
+            f"ENVI has no data type for {dtype} values. Choose --format npy, or convert the cube first."
+        )
+    return dtype.newbyteorder(">" if big_endian else "<")
+
+
+def _entries(cube: HyperspectralCube, interleave: Interleave, big_endian: bool) -> list[tuple[str, str]]:
+    """Return the header's entries: those of an ENVI source as they were written, what changed spelled anew."""
+    bands, height, width = cube.shape
+    code = next(code for code, name in DATA_TYPES.items() if np.dtype(name) == cube.stored.dtype)
+    structure = {
+        "samples": str(width), "lines": str(height), "bands": str(bands), "header offset": "0",
+        "file type": "ENVI Standard", "data type": str(code), "interleave": interleave,
+        "byte order": str(int(big_endian)),
+    }  # fmt: skip
+    known = dict(_known(cube))
+    if cube.metadata.format != "envi":
+        # The structure stands last, so that a header that was cut short is noticed.
+        return [("description", "{Written by denoise}"), *known.items(), *structure.items()]
+    parsed = cube.metadata.entries["parsed"]
+    changed = {key for key, was in parsed.items() if not _same(was, _now(cube, key))}
+    result = []
+    for key, value in cube.metadata.entries["written"]:
+        plain = " ".join(key.lower().replace("_", " ").split())
+        if plain in structure and plain != "file type":
+            result.append((key, structure.pop(plain)))
+        elif plain in changed:
+            if plain in known:
+                result.append((key, known[plain]))
+        elif plain != _HISTORY:
+            result.append((key, value))
+            structure.pop(plain, None)
+    written = {" ".join(key.lower().replace("_", " ").split()) for key, _ in result}
+    added = [(key, known[key]) for key in known if key not in written and (key in changed or key == _HISTORY)]
+    return [*result, *structure.items(), *added]
+
+
+def _known(cube: HyperspectralCube) -> Iterator[tuple[str, str]]:
+    if cube.wavelengths_nm is not None:
+        yield "wavelength units", "Nanometers"
+        yield "wavelength", format_list(list(cube.wavelengths_nm))
+    if cube.fwhm_nm is not None:
+        yield "fwhm", format_list(list(cube.fwhm_nm))
+    if cube.good_bands is not None:
+        yield "bbl", format_list([str(int(good)) for good in cube.good_bands])
+    if cube.band_names:
+        yield "band names", format_list([name.replace(",", ";") for name in cube.band_names])
+    if cube.nodata is not None:
+        yield "data ignore value", f"{cube.nodata:.17g}"
+    if cube.acquired:
+        yield "acquisition time", cube.acquired
+    if np.any(cube.scale != 1) or np.any(cube.offset):
+        bands = cube.shape[0]
+        yield "data gain values", format_list(list(np.broadcast_to(cube.scale, bands)))
+        yield "data offset values", format_list(list(np.broadcast_to(cube.offset, bands)))
+    if cube.quantity:
+        yield "data units", cube.quantity
+    if cube.georeference is not None:
+        yield from format_map(cube.georeference)
+    if cube.history:
+        yield _HISTORY, "{" + _BETWEEN.join(line.replace("{", "(").replace("}", ")") for line in cube.history) + "}"
+
+
+def _now(cube: HyperspectralCube, key: str) -> Any:
+    return {"wavelength": cube.wavelengths_nm, "fwhm": cube.fwhm_nm, "bbl": cube.good_bands,
+            "band names": cube.band_names, "data ignore value": cube.nodata}[key]  # fmt: skip
+
+
+def _same(was: Any, now: Any) -> bool:
+    if isinstance(was, np.ndarray) or isinstance(now, np.ndarray):
+        return was is not None and now is not None and np.array_equal(was, now)
+    return was == now or (was is not None and now is not None and was != was and now != now)
+
+
+def _sources(cube: HyperspectralCube) -> list[Path]:
+    source, data = cube.metadata.source, cube.metadata.entries.get("data")
+    return [path for path in (source, data) if path is not None]

@@ -1,0 +1,323 @@
+"""Cubes in HDF5: NetCDF-4, MATLAB 7.3 and plain HDF5.
+
+From such a source, a copy is written in which only the cube's values are new, so that every coordinate, group,
+attribute and product layer stays as it was.
+
+References
+----------
+.. [1] CF conventions 1.11: scale_factor, add_offset, _FillValue, coordinates.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from denoise.cube import CubeMetadata, HyperspectralCube
+from denoise.cube_pixels import Stored, hold_if_small, row_blocks
+from denoise.errors import FileFormatError, UnsupportedInputError, UsageError, nearest
+from denoise.io.bands import (
+    band_axis,
+    finish_cube,
+    is_unit,
+    refuse_one_band,
+    refuse_shape,
+    to_nanometres,
+    widths_to_nanometres,
+)
+from denoise.io.extras import need
+from denoise.io.files import atomic_target, open_to_read
+
+HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
+_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
+_USER_BLOCKS: Final = (0, 512, 1024, 2048)
+_BAND_WORDS: Final = ("band", "wave", "spectral", "lambda", "channel")
+_WAVELENGTH_NAMES: Final = ("wavelength", "wavelengths", "wavelength_nm", "wl", "lambda", "bands", "band")
+_MAYBE_COUNTED: Final = ("bands", "band")
+_FWHM_NAMES: Final = ("fwhm", "fwhm_nm")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A dataset that holds some bands of a cube."""
+
+    dataset: str
+    """Path within the file."""
+    axes: tuple[int, ...]
+    """Order of (bands, rows, columns) in the dataset."""
+    takes: np.ndarray
+    """(n,) which bands of the dataset are used."""
+    places: np.ndarray
+    """(n,) which bands of the cube they are."""
+
+
+class Hdf5Pixels:
+    """Values in datasets of an HDF5 file, which is opened for each window."""
+
+    def __init__(self, path: Path, parts: Sequence[Part], shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.path = path
+        self.parts = tuple(parts)
+        self.shape = shape
+        self.dtype = dtype.newbyteorder("=")
+
+    @property
+    def held_bytes(self) -> int:
+        """Nothing: the file is read anew."""
+        return 0
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> Stored:
+        """Return all bands of [top:bottom, left:right] as a new array (bands, h, w)."""
+        h5py = need("h5py", "cubes", self.path)
+        values = np.empty((self.shape[0], bottom - top, right - left), self.dtype)
+        try:
+            with h5py.File(self.path, "r") as file:
+                for part in self.parts:
+                    window = _selection(part.axes, slice(top, bottom), slice(left, right))
+                    block = file[part.dataset][window].transpose(np.argsort(part.axes))
+                    values[part.places] = block[part.takes]
+        except (OSError, KeyError) as error:
+            raise FileFormatError(f"{self.path} cannot be read ({error}). Copy it again from its source.") from error
+        return values
+
+
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file is HDF5, with a user block or without."""
+    with open_to_read(path) as stream:
+        for begin in _USER_BLOCKS:
+            stream.seek(begin)
+            if stream.read(8) == _MAGIC:
+                return True
+    return False
+
+
+def read_hdf5(path: Path, *, variable: str = "", band_axis_asked: str = "auto") -> HyperspectralCube:
+    """Read a cube of an HDF5 or NetCDF-4 file; PRISMA and EMIT products by their layout.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing, damaged, or not HDF5.
+    UsageError
+        If it holds several cubes and ``variable`` names none of them.
+    UnsupportedInputError
+        If it holds no cube, or h5py is missing.
+    """
+    from denoise.io.products import read_emit, read_prisma
+
+    if not is_hdf5(path):
+        raise FileFormatError(_not_hdf5(path))
+    with open_hdf5(path) as file:
+        cube = None if variable else read_prisma(path, file) or read_emit(path, file)
+        cube = cube or read_variable(path, file, variable, band_axis_asked)
+    return finish_cube(cube, path)
+
+
+def open_hdf5(path: Path) -> Any:
+    """Open an HDF5 file to read.
+
+    Raises
+    ------
+    FileFormatError
+        If it is damaged.
+    """
+    h5py = need("h5py", "cubes", path)
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise FileFormatError(f"{path} is damaged ({error}). Copy it again from its source.") from error
+
+
+def read_variable(
+    path: Path, file: Any, variable: str, band_axis_asked: str, matlab: bool = False
+) -> HyperspectralCube:
+    """Describe a dataset of three axes; of a MATLAB file, whose axes stand in reverse."""
+    datasets = dict(_datasets(file))
+    name = _choose(path, datasets, variable)
+    dataset = datasets[name]
+    refuse_shape(path, dataset.shape, dataset.dtype)
+    wavelengths, units = _list_of(datasets, dataset, _WAVELENGTH_NAMES)
+    seen = tuple(reversed(dataset.shape)) if matlab else dataset.shape
+    axis = _labelled_axis(dataset)
+    if axis is None:
+        axis = band_axis(seen, band_axis_asked, path.name, None if wavelengths is None else len(wavelengths))
+        axis = 2 - axis if matlab else axis
+    others = [number for number in range(3) if number != axis]
+    rows, columns = reversed(others) if matlab else others
+    axes = tuple({axis: 0, rows: 1, columns: 2}[number] for number in range(3))
+    bands, height, width = (dataset.shape[number] for number in (axis, rows, columns))
+    refuse_one_band(path, (bands, height, width))
+    every = np.arange(bands)
+    pixels = Hdf5Pixels(path, [Part(name, axes, every, every)], (bands, height, width), dataset.dtype)
+    wavelengths = None if wavelengths is None or len(wavelengths) != bands else wavelengths
+    widths, _ = _list_of(datasets, dataset, _FWHM_NAMES)
+    return HyperspectralCube(
+        hold_if_small(pixels),
+        wavelengths_nm=None if wavelengths is None else to_nanometres(wavelengths, units),
+        fwhm_nm=None if wavelengths is None or widths is None else widths_to_nanometres(widths, wavelengths, units),
+        nodata=_number(dataset, "_FillValue", "missing_value", "nodata"),
+        quantity=text_of(dataset.attrs.get("standard_name", dataset.attrs.get("long_name", ""))),
+        scale=np.array([_number(dataset, "scale_factor") or 1.0]),
+        offset=np.array([_number(dataset, "add_offset") or 0.0]),
+        acquired=text_of(file.attrs.get("time_coverage_start", "")),
+        metadata=CubeMetadata(path, "matlab73" if matlab else "hdf5", {"pixels": pixels}),
+        history=history_of(file),
+    )
+
+
+def write_hdf5(path: Path, cube: HyperspectralCube) -> None:
+    """Write a copy of an HDF5 source with the values of the cube; from another source, a NetCDF-4 file of its own.
+
+    Raises
+    ------
+    FileFormatError
+        If the source is gone or the file cannot be written.
+    """
+    pixels = cube.metadata.entries.get("pixels")
+    if not isinstance(pixels, Hdf5Pixels):
+        _write_new(path, cube)
+        return
+    if not pixels.path.is_file():
+        raise FileFormatError(f"Cannot write {path}: its source {pixels.path} is no longer there to be copied.")
+    h5py = need("h5py", "cubes", path)
+    with atomic_target(path) as target:
+        shutil.copyfile(pixels.path, target)
+        with h5py.File(target, "r+") as file:
+            for top, bottom in row_blocks(cube.stored):
+                block = cube.stored.read(top, bottom, 0, cube.shape[2])
+                for part in pixels.parts:
+                    _put(file[part.dataset], part, block, slice(top, bottom))
+            if cube.metadata.format == "hdf5":
+                file.attrs["history"] = "\n".join(cube.history)
+
+
+def _write_new(path: Path, cube: HyperspectralCube) -> None:
+    """Write (wavelength, y, x) with the coordinates and attributes of CF."""
+    h5py = need("h5py", "cubes", path)
+    bands, height, width = cube.shape
+    with atomic_target(path) as target, h5py.File(target, "w") as file:
+        values = file.create_dataset("cube", cube.shape, cube.stored.dtype)
+        for axis, (name, size) in enumerate(zip(("wavelength", "y", "x"), cube.shape, strict=True)):
+            stated = axis == 0 and cube.wavelengths_nm is not None
+            scale = file.create_dataset(name, data=cube.wavelengths_nm if stated else np.arange(size, dtype=np.float64))
+            scale.attrs["units"] = "nm" if stated else "1"
+            scale.make_scale(name)
+            values.dims[axis].attach_scale(scale)
+        for name, list_ in (("fwhm", cube.fwhm_nm), ("good_wavelengths", cube.good_bands)):
+            if list_ is not None:
+                file.create_dataset(name, data=np.asarray(list_, np.float64)).dims[0].attach_scale(file["wavelength"])
+        for top, bottom in row_blocks(cube.stored):
+            values[:, top:bottom] = cube.stored.read(top, bottom, 0, width)
+        if cube.nodata is not None:
+            values.attrs["_FillValue"] = np.asarray([cube.nodata], cube.stored.dtype)
+        if cube.scale.size == 1 and cube.offset.size == 1:
+            values.attrs.update(scale_factor=float(cube.scale[0]), add_offset=float(cube.offset[0]))
+        if cube.quantity:
+            values.attrs["long_name"] = cube.quantity
+        file.attrs["history"] = "\n".join(cube.history)
+
+
+def history_of(file: Any) -> tuple[str, ...]:
+    """Return the lines of the attribute "history"."""
+    return tuple(line for line in text_of(file.attrs.get("history", "")).splitlines() if line)
+
+
+def _put(dataset: Any, part: Part, block: Stored, rows: slice) -> None:
+    window = _selection(part.axes, rows, slice(None))
+    values = dataset[window].transpose(np.argsort(part.axes))
+    values[part.takes] = block[part.places]
+    dataset[window] = values.transpose(part.axes)
+
+
+def _selection(axes: tuple[int, ...], rows: slice, columns: slice) -> tuple[slice, ...]:
+    return tuple((slice(None), rows, columns)[axis] for axis in axes)
+
+
+def _datasets(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, item in group.items():
+        if name.startswith("#"):
+            continue
+        if hasattr(item, "items"):
+            yield from _datasets(item, f"{prefix}{name}/")
+        elif item.dtype.kind in "iuf" and item.dtype.names is None:
+            yield f"{prefix}{name}", item
+
+
+def _choose(path: Path, datasets: dict[str, Any], variable: str) -> str:
+    return choose_variable(path, {name: dataset.shape for name, dataset in datasets.items()}, variable)
+
+
+def choose_variable(path: Path, shapes: dict[str, tuple[int, ...]], variable: str) -> str:
+    """Return the name of the array that is the cube.
+
+    Raises
+    ------
+    UsageError
+        If a name is given that does not exist, or none is given and there are several of three axes.
+    UnsupportedInputError
+        If there is none of three axes.
+    """
+    wanted = variable.strip("/")
+    if wanted:
+        named = [name for name in shapes if name == wanted or name.rpartition("/")[2] == wanted]
+        if not named:
+            raise UsageError(f"{path.name} has no variable '{variable}'. {nearest(variable, shapes)}")
+        return named[0]
+    cubes = {name: shape for name, shape in shapes.items() if len(shape) == 3 and min(shape) > 1}
+    if not cubes:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing numeric"
+        raise UnsupportedInputError(f"{path.name} holds no cube: an array of three axes was expected, found {listed}.")
+    if len(cubes) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in cubes.items())
+        raise UsageError(f"{path.name} holds {len(cubes)} arrays of three axes: {listed}. Choose with --variable NAME.")
+    return next(iter(cubes))
+
+
+def _labelled_axis(dataset: Any) -> int | None:
+    """Return the axis whose dimension is named as one of bands."""
+    for axis, dimension in enumerate(dataset.dims):
+        names = [dimension.label, *(scale.name.rpartition("/")[2] for scale in dimension.values())]
+        if any(word in name.lower() for name in names for word in _BAND_WORDS):
+            return axis
+    return None
+
+
+def _list_of(datasets: dict[str, Any], cube: Any, names: Sequence[str]) -> tuple[np.ndarray | None, str]:
+    """Return a list with one value a band, and its unit: the first that is named so and long enough."""
+    ranked = sorted(datasets.items(), key=lambda item: item[0].count("/"))
+    for wanted in names:
+        for name, dataset in ranked:
+            length = int(np.prod(dataset.shape))
+            plain = name.rpartition("/")[2].lower()
+            if plain != wanted or length not in cube.shape or length != max(dataset.shape, default=0):
+                continue
+            units = text_of(dataset.attrs.get("units", ""))
+            if plain not in _MAYBE_COUNTED or is_unit(units):
+                return np.asarray(dataset[()], np.float64).ravel(), units
+    return None, ""
+
+
+def _number(dataset: Any, *names: str) -> float | None:
+    for name in names:
+        if name in dataset.attrs:
+            return float(np.ravel(dataset.attrs[name])[0])
+    return None
+
+
+def text_of(value: Any) -> str:
+    """Return an attribute as text."""
+    if isinstance(value, np.ndarray):
+        value = value.ravel()[0] if value.size else ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _not_hdf5(path: Path) -> str:
+    with open_to_read(path) as stream:
+        classic = stream.read(3) == b"CDF"
+    if classic:
+        return f"{path.name} is a classic NetCDF-3 file. Convert it first: nccopy -k nc4 {path.name} new.nc"
+    return f"{path} is not an HDF5 file. Check that the file is what its name says."
