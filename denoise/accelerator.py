@@ -28,10 +28,10 @@ def make_accelerator(precision: str, device: str = "auto") -> Any:
             "Run: pip install 'denoise-toolkit[train]'"
         ) from error
     AcceleratorState._reset_state()  # one process may train twice, in two precisions
-    try:
-        return Accelerator(mixed_precision=_MIXED[precision], cpu=device == "cpu")
-    except ValueError as error:
+    accelerator = Accelerator(mixed_precision=_MIXED[precision], cpu=device == "cpu")
+    if precision == "float16" and accelerator.device.type == "cpu":
         raise DeviceError(
-            f"Training in {precision} was asked for, but this device does not do it ({error}). "
-            "Pass --set precision=float32, or bfloat16."
-        ) from error
+            "Training in float16 was asked for, but a CPU has no scaled half precision. "
+            "Pass --set precision=bfloat16 or float32."
+        )
+    return accelerator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -44,7 +45,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     path = found[-1][1]
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         raise RecipeError(
-            f"The checkpoint {path} cannot be read ({error}). Remove it; --resume then takes the one before."
+            f"The checkpoint {path} is damaged and cannot be read. Remove it; --resume then takes the one before."
         ) from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -34,19 +35,29 @@ class Exposure:
     ratio: float = 1.0
     """How many times less light there is than the photograph needs; the result is brightened by as much."""
 
-    @property
-    def level(self) -> NoiseLevel:
-        """(4,), of the brightened planes; the electrons that heat freed are counted as read noise.
+    @functools.cached_property
+    def unit_level(self) -> NoiseLevel:
+        """(4,), of the planes before they are brightened; the electrons that heat freed are counted as read noise.
 
         Notes
         -----
-        shot = r K / R, read = r**2 (sigma**2 + K**2 D t) / R**2, R = white - black, r the ratio              (1)
+        shot = K / R, read = (sigma**2 + K**2 D t) / R**2, R = white - black                                  (1)
         """
-        level, point = self.camera.noise_level(self.settings.iso), self.camera.at(self.settings.iso)
-        heat_dn2 = (point.gain_dn_per_e or 0.0) ** 2 * (point.dark_current_e_per_s or 0.0) * self.settings.exposure_s
-        span = self.span_dn.numpy().astype(float)
-        read = level.read + heat_dn2 / span**2
-        return NoiseLevel(level.shot * self.ratio, read * self.ratio**2, level.source)  # (1)
+        level = self.camera.noise_level(self.settings.iso)
+        heat_e = (self.camera.at(self.settings.iso).dark_current_e_per_s or 0.0) * self.settings.exposure_s
+        return replace(level, read=level.read + level.shot**2 * heat_e)  # (1)
+
+    @property
+    def level(self) -> NoiseLevel:
+        """(4,), of the brightened planes: shot grows with the ratio, read noise with its square."""
+        unit = self.unit_level
+        return replace(unit, shot=unit.shot * self.ratio, read=unit.read * self.ratio**2)
+
+    def brightened(self, ratio: float) -> Exposure:
+        """Return the same exposure with another ratio."""
+        other = replace(self, ratio=ratio)
+        other.__dict__["unit_level"] = self.unit_level  # it does not depend on the ratio
+        return other
 
     @property
     def span_dn(self) -> Tensor:

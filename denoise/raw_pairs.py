@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -102,13 +101,13 @@ class CameraPairs:
         while True:
             exposure = self.cameras.draw(generator)
             least, most = self.ratio
-            most = min(most, longest_ratio(exposure.level, MOST_VARIANCE))
+            most = min(most, longest_ratio(exposure.unit_level, MOST_VARIANCE))
             if most >= least:
                 break
         share, place = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         if share < self.well_exposed:
-            return replace(exposure, ratio=least)
-        return replace(exposure, ratio=least * math.exp(place * math.log(most / least)))
+            return exposure.brightened(least)
+        return exposure.brightened(least * math.exp(place * math.log(most / least)))
 
     def validation(self) -> Iterator[Batch]:
         """Yield every photograph held out under each of the cases in turn, with the same noise at every call."""

@@ -7,39 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, load_file
+from tiny_training import photos, recipe, source
 
-from denoise.card import ModelCard
 from denoise.datasets import PhotoPatches, RawPatches
 from denoise.errors import RecipeError
-from denoise.recipe import Recipe, load_recipe, recipes_folder
+from denoise.recipe import load_recipe, recipes_folder
 from denoise.trainer import Trainer
 from denoise.training import Progress
 from denoise.weights import load_model
-
-CARD = ModelCard(
-    id="supervised-unet.tiny", method="supervised", channels=(1, 3), multiple_of=4,
-    config={"channels": 3, "widths": [8, 16], "blocks": 1, "fold": 2}, halo=16,
-)  # fmt: skip
-
-
-def recipe(steps: int, **changes: object) -> Recipe:
-    values = {"card": CARD, "source": "photo-patches", "data": ("photos",), "validation": ("val20",), "steps": steps,
-              "batch": 4, "warm_up": 5, "precision": "float32", "tensorboard": False} | changes  # fmt: skip
-    return Recipe.model_validate(values)
-
-
-def photos(count: int = 3) -> list[torch.Tensor]:
-    rows = np.linspace(0, 6, 96)
-    waves = [np.sin(rows[:, None] * (k + 1)) * np.cos(rows[None] * (k + 2)) for k in range(count)]
-    return [torch.from_numpy(np.stack([w, -w, w**2]) * 100 + 128).clamp(0, 255).to(torch.uint8) for w in waves]
-
-
-def source() -> PhotoPatches:
-    return PhotoPatches(photos(), photos(3), patch=32)
 
 
 def test_the_loss_falls_and_the_weights_load(tmp_path: Path) -> None:
