@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from denoise.cube import CubeMetadata, HyperspectralCube
-from denoise.cube_pixels import Stored, hold_if_small, row_blocks
+from denoise.cube_pixels import hold_if_small, row_blocks
 from denoise.errors import FileFormatError, UnsupportedInputError, UsageError, nearest
 from denoise.io.bands import (
     band_axis,
@@ -32,67 +31,14 @@ from denoise.io.bands import (
 )
 from denoise.io.extras import need
 from denoise.io.files import atomic_target, open_to_read
+from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, is_hdf5, open_hdf5, put_rows, text_of
+from denoise.io.products import read_emit, read_prisma
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
-_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
-_USER_BLOCKS: Final = (0, 512, 1024, 2048)
 _BAND_WORDS: Final = ("band", "wave", "spectral", "lambda", "channel")
 _WAVELENGTH_NAMES: Final = ("wavelength", "wavelengths", "wavelength_nm", "wl", "lambda", "bands", "band")
 _MAYBE_COUNTED: Final = ("bands", "band")
 _FWHM_NAMES: Final = ("fwhm", "fwhm_nm")
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A dataset that holds some bands of a cube."""
-
-    dataset: str
-    """Path within the file."""
-    axes: tuple[int, ...]
-    """Order of (bands, rows, columns) in the dataset."""
-    takes: np.ndarray
-    """(n,) which bands of the dataset are used."""
-    places: np.ndarray
-    """(n,) which bands of the cube they are."""
-
-
-class Hdf5Pixels:
-    """Values in datasets of an HDF5 file, which is opened for each window."""
-
-    def __init__(self, path: Path, parts: Sequence[Part], shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self.path = path
-        self.parts = tuple(parts)
-        self.shape = shape
-        self.dtype = dtype.newbyteorder("=")
-
-    @property
-    def held_bytes(self) -> int:
-        """Nothing: the file is read anew."""
-        return 0
-
-    def read(self, top: int, bottom: int, left: int, right: int) -> Stored:
-        """Return all bands of [top:bottom, left:right] as a new array (bands, h, w)."""
-        h5py = need("h5py", "cubes", self.path)
-        values = np.empty((self.shape[0], bottom - top, right - left), self.dtype)
-        try:
-            with h5py.File(self.path, "r") as file:
-                for part in self.parts:
-                    window = _selection(part.axes, slice(top, bottom), slice(left, right))
-                    block = file[part.dataset][window].transpose(np.argsort(part.axes))
-                    values[part.places] = block[part.takes]
-        except (OSError, KeyError) as error:
-            raise FileFormatError(f"{self.path} cannot be read ({error}). Copy it again from its source.") from error
-        return values
-
-
-def is_hdf5(path: Path) -> bool:
-    """Return whether a file is HDF5, with a user block or without."""
-    with open_to_read(path) as stream:
-        for begin in _USER_BLOCKS:
-            stream.seek(begin)
-            if stream.read(8) == _MAGIC:
-                return True
-    return False
 
 
 def read_hdf5(path: Path, *, variable: str = "", band_axis_asked: str = "auto") -> HyperspectralCube:
@@ -107,29 +53,12 @@ def read_hdf5(path: Path, *, variable: str = "", band_axis_asked: str = "auto") 
     UnsupportedInputError
         If it holds no cube, or h5py is missing.
     """
-    from denoise.io.products import read_emit, read_prisma
-
     if not is_hdf5(path):
         raise FileFormatError(_not_hdf5(path))
     with open_hdf5(path) as file:
         cube = None if variable else read_prisma(path, file) or read_emit(path, file)
         cube = cube or read_variable(path, file, variable, band_axis_asked)
     return finish_cube(cube, path)
-
-
-def open_hdf5(path: Path) -> Any:
-    """Open an HDF5 file to read.
-
-    Raises
-    ------
-    FileFormatError
-        If it is damaged.
-    """
-    h5py = need("h5py", "cubes", path)
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise FileFormatError(f"{path} is damaged ({error}). Copy it again from its source.") from error
 
 
 def read_variable(
@@ -190,7 +119,7 @@ def write_hdf5(path: Path, cube: HyperspectralCube) -> None:
             for top, bottom in row_blocks(cube.stored):
                 block = cube.stored.read(top, bottom, 0, cube.shape[2])
                 for part in pixels.parts:
-                    _put(file[part.dataset], part, block, slice(top, bottom))
+                    put_rows(file[part.dataset], part, block, slice(top, bottom))
             if cube.metadata.format == "hdf5":
                 file.attrs["history"] = "\n".join(cube.history)
 
@@ -198,7 +127,7 @@ def write_hdf5(path: Path, cube: HyperspectralCube) -> None:
 def _write_new(path: Path, cube: HyperspectralCube) -> None:
     """Write (wavelength, y, x) with the coordinates and attributes of CF."""
     h5py = need("h5py", "cubes", path)
-    bands, height, width = cube.shape
+    width = cube.shape[2]
     with atomic_target(path) as target, h5py.File(target, "w") as file:
         values = file.create_dataset("cube", cube.shape, cube.stored.dtype)
         for axis, (name, size) in enumerate(zip(("wavelength", "y", "x"), cube.shape, strict=True)):
@@ -219,22 +148,6 @@ def _write_new(path: Path, cube: HyperspectralCube) -> None:
         if cube.quantity:
             values.attrs["long_name"] = cube.quantity
         file.attrs["history"] = "\n".join(cube.history)
-
-
-def history_of(file: Any) -> tuple[str, ...]:
-    """Return the lines of the attribute "history"."""
-    return tuple(line for line in text_of(file.attrs.get("history", "")).splitlines() if line)
-
-
-def _put(dataset: Any, part: Part, block: Stored, rows: slice) -> None:
-    window = _selection(part.axes, rows, slice(None))
-    values = dataset[window].transpose(np.argsort(part.axes))
-    values[part.takes] = block[part.places]
-    dataset[window] = values.transpose(part.axes)
-
-
-def _selection(axes: tuple[int, ...], rows: slice, columns: slice) -> tuple[slice, ...]:
-    return tuple((slice(None), rows, columns)[axis] for axis in axes)
 
 
 def _datasets(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -306,13 +219,6 @@ def _number(dataset: Any, *names: str) -> float | None:
         if name in dataset.attrs:
             return float(np.ravel(dataset.attrs[name])[0])
     return None
-
-
-def text_of(value: Any) -> str:
-    """Return an attribute as text."""
-    if isinstance(value, np.ndarray):
-        value = value.ravel()[0] if value.size else ""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _not_hdf5(path: Path) -> str:

@@ -12,7 +12,8 @@ from denoise.cube_pixels import AXES, ArrayPixels
 from denoise.errors import FileFormatError
 from denoise.io.bands import band_axis, finish_cube, refuse_one_band, refuse_shape, to_nanometres, widths_to_nanometres
 from denoise.io.files import atomic_target, open_to_read
-from denoise.io.hdf5 import choose_variable, is_hdf5, open_hdf5, read_variable, write_hdf5
+from denoise.io.hdf5 import choose_variable, read_variable, write_hdf5
+from denoise.io.hdf5_pixels import is_hdf5, open_hdf5
 
 _WAVELENGTH_NAMES: Final = ("wavelength", "wavelengths", "wavelength_nm", "wavelengths_nm", "wl", "lambda")
 _FWHM_NAMES: Final = ("fwhm", "fwhm_nm")

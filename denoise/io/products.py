@@ -16,7 +16,7 @@ import numpy as np
 from denoise.cube import CubeMetadata, Georeference, HyperspectralCube
 from denoise.cube_pixels import hold_if_small
 from denoise.errors import FileFormatError
-from denoise.io.hdf5 import Hdf5Pixels, Part, history_of, text_of
+from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, text_of
 
 _SWATHS: Final = "HDFEOS/SWATHS"
 _PRISMA_LEVELS: Final = ("PRS_L2D_HCO", "PRS_L2C_HCO", "PRS_L2B_HCO", "PRS_L1_HCO", "PRS_L1_HRC")

@@ -14,7 +14,6 @@ from denoise.io import ENVI_SUFFIXES, READERS, WRITERS, read, write
 from denoise.simulate import simulate_raw
 from noise_models.profile_shelf import load_profile
 
-
 Pictures = dict[str, RawImage | Photo | HyperspectralCube]
 
 
