@@ -23,7 +23,7 @@ _STEP: Final = 8
 _RADIUS: Final = 1.5
 _REACH: Final = 4
 _OUTLIER_SIGMA: Final = 5.0
-_PLAUSIBLE_ERRORS: Final = 2.0
+_PLAUSIBLE_ERRORS: Final = 1.5
 
 
 def leave(noisy: Planes, denoised: Planes, strength: float) -> Planes:
@@ -71,8 +71,8 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
     A denoiser errs by a few hundredths of sigma in the mean: an inverse of the stabiliser that does not fit, a network
     that learned a median. Nobody sees it in a pixel, but it darkens shadows as a whole or tints them. Noise has no
     coarse structure worth removing: averaged over this kernel only 0.024 of its standard deviation is left, which this
-    adds back. Where a cell of 8 x 8 has still moved by more than two standard errors of its mean, so much that noise
-    hardly explains it, the excess is returned as well. Outliers (hot pixels) are held to five standard deviations, so
+    adds back. Where a cell of 8 x 8 has still moved by more than one and a half standard errors of its mean, which
+    noise seldom explains, the excess is returned as well. Outliers (hot pixels) are held to five standard deviations, so
     that none of them glows.
 
     Parameters
