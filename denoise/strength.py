@@ -72,8 +72,8 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
     that learned a median. Nobody sees it in a pixel, but it darkens shadows as a whole or tints them. Noise has no
     coarse structure worth removing: averaged over this kernel only 0.024 of its standard deviation is left, which this
     adds back. Where a cell of 8 x 8 has still moved by more than one and a half standard errors of its mean, which
-    noise seldom explains, the excess is returned as well. Outliers (hot pixels) are held to five standard deviations, so
-    that none of them glows.
+    noise seldom explains, the excess is returned as well. Outliers (hot pixels) are held to five standard deviations,
+    so that none of them glows.
 
     Parameters
     ----------
