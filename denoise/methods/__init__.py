@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from denoise.card import ModelCard
+from denoise.methods.cbsn import ConditionalBlindSpotDenoiser, DistilledBlindSpot
 from denoise.methods.classical import CLASSICAL_CARD, ClassicalDenoiser
 from denoise.methods.noise2score import Noise2Score
 from denoise.methods.supervised import SupervisedDenoiser
@@ -37,6 +38,8 @@ METHODS: Final[dict[str, Method]] = {
     "classical": Method(ClassicalDenoiser, CLASSICAL_CARD),
     "supervised": Method(SupervisedDenoiser),
     "noise2score": Method(Noise2Score),
+    "cbsn": Method(DistilledBlindSpot),
+    "cbsn-teacher": Method(ConditionalBlindSpotDenoiser),
 }
 
 DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {

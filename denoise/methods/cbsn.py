@@ -1,0 +1,139 @@
+"""C-BSN: learn from noisy photographs whose noise is correlated, such as a camera's JPEGs; and its small student.
+
+A network that cannot see a pixel cannot copy its noise. Noise that neighbours share would tell it anyway, so the blind
+state trains on pictures of every fifth pixel. The seeing state of the same weights, which is what denoises, is held
+close to the noisy image and, on every second pixel, to what the blind state makes of it.
+
+References
+----------
+.. [1] Y. I. Jang et al., "Self-supervised image denoising with downsampled invariance loss and conditional blind-spot
+   network", ICCV 2023.
+.. [2] W. Chen et al., "Exploring asymmetric tunable blind-spots for self-supervised denoising in real-world
+   scenarios", CVPR 2024 (distillation into a plain network).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from denoise.card import ModelCard
+from denoise.denoiser import Batch
+from denoise.errors import WeightsError
+from denoise.networks.blind_spot import ConditionalBlindSpot, batch_to_space, draw_cells, space_to_batch, subsample
+from denoise.networks.unet import ResidualUNet
+from noise_models.level import NoiseLevel
+
+STRIDE: Final = 5
+"""Of the pictures that the blind state learns on: noise of a demosaiced photograph reaches less far."""
+SUBSAMPLE: Final = 2
+INVARIANCE: Final = 2.0
+"""Weight of the invariance loss, lambda."""
+
+
+class ConditionalBlindSpotDenoiser(nn.Module):
+    """The paper's network and losses: the teacher.
+
+    Parameters
+    ----------
+    card : ModelCard
+        ``config``: ``channels``, ``width``, ``depth`` of the network, and ``ramp_steps``, over which the losses of the
+        seeing state come in (the paper's 200,000).
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__()
+        self.card = card
+        config = dict(card.config)
+        self.ramp_steps = int(config.pop("ramp_steps", 200_000))
+        self.network = ConditionalBlindSpot(**config)
+        self.macs_per_pixel = self.network.macs_per_pixel()
+        self.bytes_per_pixel = 4.0 * 6 * card.config["width"]
+        self.register_buffer("ramp", torch.zeros((), dtype=torch.float64))
+
+    def denoise(
+        self, noisy: Tensor, noise: NoiseLevel | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Denoise (B, C, H, W) float32 by one pass of the seeing state; the noise level is not needed."""
+        mean, deviation = _statistics(noisy)
+        return self.network((noisy - mean) / deviation, blind=False).float() * deviation + mean
+
+    def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean absolute errors of normalised images; sides of patches are multiples of 10.
+
+        Notes
+        -----
+        L_blind = |B2S5(f(S2B5(x); blind)) - x|                                                       (1)
+        L_self = |f(x; seeing) - x|                                                                   (2)
+        L_inv = |RS2(f(x; seeing)) - stop(f(RS2(x); blind))|, RS2 one random pixel of 2 x 2, the same ones on both
+        sides                                                                                         (3)
+        L = L_blind + w (L_self + 2 L_inv), w rising from 0 to 1                                      (4)
+        """
+        mean, deviation = _statistics(batch.noisy)
+        x = (batch.noisy - mean) / deviation
+        parts = self.network(space_to_batch(x, STRIDE), blind=True).float()
+        blind = (batch_to_space(parts, STRIDE, (x.shape[2], x.shape[3])) - x).abs().mean()  # (1)
+        seeing = self.network(x, blind=False).float()
+        close = (seeing - x).abs().mean()  # (2)
+        invariance = self.invariance(x, seeing, generator)
+        weight = self.ramp.float()
+        total = blind + weight * (close + INVARIANCE * invariance)  # (4)
+        if self.training and torch.is_grad_enabled():
+            self.ramp = (self.ramp + 1 / self.ramp_steps).clamp_max(1.0)
+        parts_of = {"blind": blind, "self": close, "invariance": invariance, "ramp": weight}
+        return {"total": total} | {name: value.detach() for name, value in parts_of.items()}
+
+    def invariance(self, x: Tensor, seeing: Tensor, generator: torch.Generator) -> Tensor:
+        """Compare the seeing state, on one random pixel of each cell, with what the blind state makes of these."""
+        cells = draw_cells(x, SUBSAMPLE, generator=generator)
+        with torch.no_grad():
+            target = self.network(subsample(x, cells, SUBSAMPLE), blind=True).float()
+        return (subsample(seeing, cells, SUBSAMPLE) - target).abs().mean()  # (3)
+
+    def to(self, *arguments: Any, **keywords: Any) -> ConditionalBlindSpotDenoiser:
+        """Move to a device; returns itself."""
+        super().to(*arguments, **keywords)
+        return self
+
+
+class DistilledBlindSpot(nn.Module):
+    """The student: a plain U-Net without biases that learned what the teacher makes of noisy images.
+
+    Parameters
+    ----------
+    card : ModelCard
+        ``config`` holds the arguments of the network: ``channels``, ``widths``, ``blocks``, ``fold``.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__()
+        self.card = card
+        self.network = ResidualUNet(maps=0, **card.config)
+        self.macs_per_pixel = self.network.macs_per_pixel()
+        self.bytes_per_pixel = 4.0 * 5.5 * card.config["widths"][0] / self.network.fold**2
+
+    def denoise(
+        self, noisy: Tensor, noise: NoiseLevel | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Denoise (B, C, H, W) float32, H and W multiples of the card's ``multiple_of``; no noise level is needed."""
+        none = noisy.new_zeros(noisy.shape[0], 0, *(size // self.network.fold for size in noisy.shape[2:]))
+        return noisy + self.network(noisy, none).float()
+
+    def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean absolute error from the teacher's result, which the batch holds as its clean image."""
+        if batch.clean is None:
+            raise WeightsError("A student learns from its teacher's results, but the batch holds none.")
+        return {"total": (self.denoise(batch.noisy) - batch.clean).abs().mean()}
+
+    def to(self, *arguments: Any, **keywords: Any) -> DistilledBlindSpot:
+        """Move to a device; returns itself."""
+        super().to(*arguments, **keywords)
+        return self
+
+
+def _statistics(noisy: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each plane of each image, at least one level of 8 bit."""
+    mean = noisy.mean((2, 3), keepdim=True)
+    return mean, noisy.std((2, 3), correction=0, keepdim=True).clamp_min(1 / 256)
