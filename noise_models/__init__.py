@@ -50,6 +50,7 @@ class NoiseModelTable(Mapping[str, type[Any]]):
 NOISE_MODELS: Final = NoiseModelTable(
     {
         "eld": "noise_models.eld:EldNoise",
+        "pnnp": "noise_models.pnnp:PnnpNoise",
         "dark-frames": "noise_models.dark_frames:DarkFrameNoise",
         "virtual": "noise_models.virtual:VirtualCameraNoise",
         "poisson-gaussian": "noise_models.poisson_gaussian:PoissonGaussianNoise",

@@ -31,6 +31,8 @@ from noise_models.provenance import Provenance
 if TYPE_CHECKING:
     import torch
 
+    from noise_models.pnnp_network import NoiseProxy
+
 __all__ = ["SCHEMA_VERSION", "CameraProfile", "GainPoint", "Provenance", "Scatter", "StandardErrors"]
 
 SCHEMA_VERSION = 1
@@ -85,6 +87,8 @@ class CameraProfile(FrozenFile):
     """How far single frames stray from `points`."""
     fixed_pattern: str | None = None
     """Name of the ``.npz`` file of a `FixedPattern`, relative to the profile's folder."""
+    proxy: str | None = None
+    """Name of the ``.safetensors`` file of a `NoiseProxy`, relative to the profile's folder."""
     provenance: Provenance
     """Where the numbers come from."""
 
@@ -288,6 +292,20 @@ class CameraProfile(FrozenFile):
         if self.fixed_pattern is None:
             return None
         return FixedPattern.load((self._folder or Path()) / self.fixed_pattern)
+
+    def load_proxy(self) -> NoiseProxy | None:
+        """Read the noise proxy beside the profile; None if it has none.
+
+        Raises
+        ------
+        ProfileError
+            If the file is named but not there or not sound.
+        """
+        if self.proxy is None:
+            return None
+        from noise_models.pnnp_network import NoiseProxy
+
+        return NoiseProxy.load((self._folder or Path()) / self.proxy)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CameraProfile:

@@ -13,6 +13,7 @@ import torch
 
 from noise_models import NOISE_MODELS
 from noise_models.base import NoiseModel, NoiseModelError, SensorSettings
+from noise_models.pnnp_network import NoiseProxy
 from noise_models.profile import CameraProfile
 from noise_models.profile_shelf import load_profile
 from noise_models.simulate import simulate_dark
@@ -39,8 +40,15 @@ def dark_frame_model(build: Callable[..., Any]) -> NoiseModel:
     return build(camera(), {ISO: darks})
 
 
+def proxy_model(build: Callable[..., Any]) -> NoiseModel:
+    """Return the model with a proxy that begins as Gaussian noise of the camera's size."""
+    modes = [camera().mode_points(mode) for mode in range(len(camera().breaks_iso) + 1)]
+    return build(camera(), without={"scatter"}, proxy=NoiseProxy.begin(modes))
+
+
 BUILDERS: dict[str, Callable[[Callable[..., Any]], NoiseModel]] = {
     "dark-frames": dark_frame_model,
+    "pnnp": proxy_model,
     "virtual": lambda build: build(),
 }
 

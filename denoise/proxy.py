@@ -1,0 +1,101 @@
+"""The noise proxy of a calibrated camera, trained on its dark frames by the toolkit's one loop."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from denoise.checkpoints import list_checkpoints
+from denoise.loop_settings import LoopSettings
+from denoise.training import Loop, Progress
+from noise_models.pnnp_network import NoiseProxy
+from noise_models.pnnp_training import PixelNoise, PixelNoiseSource, ProxyLearner
+from noise_models.profile import CameraProfile
+
+STEPS: Final = 4000
+_ISOS_A_STEP: Final = 4
+
+
+def train_proxy(
+    profile: CameraProfile,
+    noises: Sequence[PixelNoise],
+    folder: Path,
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> NoiseProxy:
+    """Train the proxy of a camera.
+
+    Parameters
+    ----------
+    profile : CameraProfile
+        Its gain modes and read noise, from which the proxy starts as Gaussian noise.
+    noises : sequence of PixelNoise
+        At each of its ISOs, from dark frames.
+    folder : path
+        Holds the checkpoints while it trains and is removed afterwards; a training that was stopped goes on from
+        them, if the dark frames are the same.
+    steps : int
+        Optimiser steps.
+    seed : int
+        Of the weights and of everything drawn.
+    progress : callable, optional
+        Called after every step.
+
+    Returns
+    -------
+    NoiseProxy
+        Its mean is zero.
+
+    Raises
+    ------
+    CalibrationError
+        If there is no noise to learn from.
+    KeyboardInterrupt
+        After SIGINT or SIGTERM, once the checkpoint is written; the same call goes on from it.
+    """
+    proxy = NoiseProxy.begin([profile.mode_points(mode) for mode in range(len(profile.breaks_iso) + 1)], seed)
+    learner = ProxyLearner(proxy, noises)
+    settings = LoopSettings(
+        steps=steps,
+        batch=min(_ISOS_A_STEP, len(noises)),
+        accumulate=1,
+        optimiser="adamw",
+        learning_rate=0.003,
+        weight_decay=0.0,
+        steady=0.05,
+        warm_up=50,
+        ema=0.995,
+        clip=1.0,
+        precision="float32",
+        validate_steps=None,
+        validate_minutes=60.0,
+        checkpoint_minutes=0.5,
+        keep=1,
+    )
+    own = folder / _fingerprint(noises, steps, seed)
+    for other in folder.glob("*"):
+        if other != own and other.is_dir():
+            shutil.rmtree(other)
+    loop = Loop(learner, PixelNoiseSource(noises), settings, own, seed=seed, device="cpu")
+    if list_checkpoints(own):
+        loop.load_checkpoint()
+    learner.load_state_dict(loop.run(progress).weights)
+    shutil.rmtree(folder)
+    proxy.centre()
+    return proxy.requires_grad_(False)
+
+
+def _fingerprint(noises: Sequence[PixelNoise], steps: int, seed: int) -> str:
+    """Return a word that changes with the dark frames, the number of steps and the seed."""
+    code = zlib.crc32(repr((steps, seed)).encode())
+    for noise in noises:
+        head = repr((noise.iso, noise.mode, noise.frames, noise.rounded)).encode()
+        code = zlib.crc32(np.ascontiguousarray(noise.law.values[::997].numpy()).tobytes(), zlib.crc32(head, code))
+    return f"{code:08x}"
