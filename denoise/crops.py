@@ -38,8 +38,9 @@ class Crops:
 
     Parameters
     ----------
-    photos : sequence of (3, H, W) uint8 tensor
-        sRGB; those smaller than a crop are left out.
+    photos : sequence of (3, H, W) tensor
+        sRGB as uint8, whose colours are changed too, or linear light as float16; those smaller than a crop are left
+        out.
     side : int
         Of a crop [px].
 
@@ -57,6 +58,7 @@ class Crops:
                 "Choose a smaller patch (--set source_options.patch=32) or larger photographs."
             )
         self.side = side
+        self.linear = self.photos[0].is_floating_point()
         self.areas = torch.tensor([float(photo.shape[1] * photo.shape[2]) for photo in self.photos])
 
     def draw(self, generator: torch.Generator) -> Tensor:
@@ -67,13 +69,13 @@ class Crops:
             shrink = 1 + float(torch.rand((), generator=generator))
             side = min(int(side * shrink), *photo.shape[1:])
         top, left = (int(torch.randint(size - side + 1, (), generator=generator)) for size in photo.shape[1:])
-        crop = photo[:, top : top + side, left : left + side].float() / 255
+        crop = photo[:, top : top + side, left : left + side].float()
         if side > self.side:
             crop = functional.interpolate(
                 crop[None], size=(self.side, self.side), mode="bilinear", antialias=True, align_corners=False
             )[0]
         crop = turn_planes(crop, int(torch.randint(8, (), generator=generator)))
-        return _recolour(crop, generator)
+        return crop if self.linear else _recolour(crop / 255, generator)
 
 
 def _recolour(photo: Tensor, generator: torch.Generator) -> Tensor:

@@ -31,8 +31,8 @@ class CameraPairs:
 
     Parameters
     ----------
-    photos, held_out : sequence of (3, H, W) uint8 tensor
-        For training, and for validation.
+    photos, held_out : sequence of (3, H, W) tensor
+        For training, and for validation: sRGB photographs as uint8, or linear camera RGB of clean RAW files as float16.
     patch : int
         Side of a patch in pixels of a plane.
     ratio : (float, float)
@@ -84,10 +84,12 @@ class CameraPairs:
         """Return ``batch`` patches (B, 4, patch, patch)."""
         pairs, levels = [], []
         for _ in range(batch):
-            photo = self.crops.draw(generator)
-            photo = photo + (torch.rand(photo.shape, generator=generator) - 0.5) / 255
+            light = self.crops.draw(generator)
+            if not self.crops.linear:
+                photo = light + (torch.rand(light.shape, generator=generator) - 0.5) / 255
+                light = unprocess(photo, CameraLook.draw(generator))
             exposure = self.draw_exposure(generator)
-            clean = exposure.mosaic(unprocess(photo, CameraLook.draw(generator)))
+            clean = exposure.mosaic(light)
             noisy = exposure.shoot(clean, generator)
             if torch.rand((), generator=generator) < self.cut_at_black:
                 noisy.clamp_(min=0.0)
@@ -114,8 +116,9 @@ class CameraPairs:
         generator = torch.Generator().manual_seed(20)
         judge = self._judge or _published_sony()
         for photo in self.held_out:
-            look = CameraLook.draw(generator)
-            light = unprocess(trim(photo.float() / 255, 32), look)
+            look, light = CameraLook.draw(generator), trim(photo.float(), 32)
+            if not photo.is_floating_point():
+                light = unprocess(light / 255, look)
             for iso, ratio in self._cases:
                 exposure = Exposure(judge.profile, SensorSettings(iso, _EXPOSURE_S), judge.noise, ratio)
                 clean = exposure.mosaic(light)

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from denoise.card import ModelCard, Training
 from denoise.errors import RecipeError, nearest
@@ -24,12 +24,21 @@ class Recipe(LoopSettings):
     """Arguments of the source."""
     data: tuple[str, ...]
     """Manifests to train on."""
+    data_folder: str | None = None
+    """Folder of the user's own clean RAW files, or else photographs, to train on instead of ``data``."""
     validation: tuple[str, ...]
-    """Manifests to choose the checkpoint on."""
+    """Manifests to choose the checkpoint on; empty: one image in ten of the data is held back for it."""
     start: str | None = None
     """Id or file of weights to begin with, instead of random ones."""
     tensorboard: bool = True
     """Whether to write events for TensorBoard, where it is installed."""
+
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """Of its file; the card's id where it came from none."""
+        return self._name or self.card.id
 
 
 def recipes_folder() -> Path:
@@ -68,9 +77,11 @@ def load_recipe(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
     for key, value in (overrides or {}).items():
         _put(values, key, value)
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise RecipeError(_first_problem(error, path.name)) from error
+    recipe._name = path.stem
+    return recipe
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from denoise.card import ModelCard, Training
-from denoise.crops import load_photos
+from denoise.clean_images import load_clean
 from denoise.datasets import PhotoPatches, RawPatches
 from denoise.denoiser import Batch, Denoiser
 from denoise.errors import RecipeError, nearest
 from denoise.feed import on_device
-from denoise.manifests import find_files
 from denoise.methods import METHODS
 from denoise.metrics import psnr_db
 from denoise.noisy_sources import FixedNoise
@@ -45,7 +45,7 @@ class PairSource(Protocol):
         ...
 
 
-SOURCES: Final[dict[str, Callable[..., PairSource]]] = {
+SOURCES: Final[dict[str, Callable[..., Any]]] = {
     "camera-pairs": CameraPairs,
     "raw-patches": RawPatches,
     "photo-patches": PhotoPatches,
@@ -54,24 +54,39 @@ SOURCES: Final[dict[str, Callable[..., PairSource]]] = {
 """What makes pairs of photographs, by the word that a recipe uses."""
 
 
-def make_source(recipe: Recipe, root: Path) -> PairSource:
-    """Load the photographs of a recipe from the data root.
+def make_source(recipe: Recipe, root: Path, **more: Any) -> PairSource:
+    """Load the clean images of a recipe, and make the source of its pairs of them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Names the source, its options and the data.
+    root : Path
+        Data root.
+    more
+        Arguments of the source that a recipe cannot write down, such as ``cameras``.
 
     Raises
     ------
     RecipeError
-        If the source or one of its options is not known.
+        If the source or one of its options is not known, or the data is not of its kind.
     ManifestError
         If a dataset is not where it should be.
     """
     if recipe.source not in SOURCES:
         raise RecipeError(f"Source '{recipe.source}' is not known. {nearest(recipe.source, SOURCES)}")
-    photos = load_photos([file for name in recipe.data for file in find_files(name, root)])
-    held_out = load_photos([file for name in recipe.validation for file in find_files(name, root)])
-    try:
-        return SOURCES[recipe.source](photos, held_out, **recipe.source_options)
-    except TypeError as error:
-        raise RecipeError(f"source_options of {recipe.source}: {error}.") from error
+    kind = SOURCES[recipe.source]
+    options = [name for name, each in inspect.signature(kind).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    for name in recipe.source_options:
+        if name not in options:
+            raise RecipeError(f"source_options: '{recipe.source}' has no option '{name}'. {nearest(name, options)}")
+    clean, held_out = load_clean(recipe, root)
+    if clean[0].is_floating_point() and kind is not CameraPairs:
+        raise RecipeError(
+            f"data_folder {recipe.data_folder} holds RAW files, but the source '{recipe.source}' learns from "
+            "photographs. Choose source = 'camera-pairs', or a folder of photographs."
+        )
+    return kind(clean, held_out, **recipe.source_options, **more)
 
 
 class Trainer:
@@ -150,8 +165,8 @@ class Trainer:
     def _card(self, result: LoopResult) -> ModelCard:
         recipe = self.recipe
         training = Training(
-            recipe=recipe.card.id,
-            data=recipe.data,
+            recipe=recipe.name,
+            data=recipe.data if recipe.data_folder is None else ("a folder of the user's",),
             validation=recipe.validation,
             noise=recipe.card.training.noise if recipe.card.training else "",
             steps=result.steps,
@@ -159,10 +174,11 @@ class Trainer:
             machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
             revision=_revision(),
         )
-        names = "+".join(recipe.validation)
+        names = "+".join(recipe.validation) or "held-out"
         measured = dict(recipe.card.measured)
         for case, values in self._measure(result).items():
-            measured[f"{names}/{case}/psnr_db"] = round(float(np.mean(values)), 3)
+            if values:
+                measured[f"{names}/{case}/psnr_db"] = round(float(np.mean(values)), 3)
         return recipe.card.model_copy(update={"training": training, "measured": measured})
 
 

@@ -24,6 +24,8 @@ class Progress:
     """Steps to do in all."""
     total: float
     """Loss of the last step."""
+    step_s: float
+    """Time of the last step [s]."""
     samples_per_s: float
     """Examples a second, averaged over the last steps [1/s]."""
     seconds_left: float
@@ -38,7 +40,7 @@ class Clock:
     def __init__(self, settings: LoopSettings, before_s: float) -> None:
         self._settings, self._before_s = settings, before_s
         self._begun = self._last = self._validated = self._saved = time.monotonic()
-        self._pace_s = math.nan
+        self._pace_s = self._step_s = math.nan
 
     @property
     def total(self) -> float:
@@ -49,13 +51,14 @@ class Clock:
         """Return the seconds since the last step's end."""
         now = time.monotonic()
         seconds, self._last = max(now - self._last, 1e-9), now
+        self._step_s = seconds
         self._pace_s = seconds if math.isnan(self._pace_s) else 0.95 * self._pace_s + 0.05 * seconds
         return seconds
 
     def progress(self, step: int, total: float, score: float) -> Progress:
         """Return how far it is."""
         settings, left = self._settings, (self._settings.steps - step) * self._pace_s
-        return Progress(step, settings.steps, total, settings.batch / self._pace_s, left, score)
+        return Progress(step, settings.steps, total, self._step_s, settings.batch / self._pace_s, left, score)
 
     def validation_is_due(self, step: int) -> bool:
         """Whether it is time to score."""

@@ -17,7 +17,7 @@ from denoise.errors import RecipeError
 from denoise.recipe import load_recipe, recipes_folder
 from denoise.trainer import Trainer
 from denoise.training import Progress
-from denoise.weights import load_model
+from denoise.weights import list_models, load_model
 
 
 def test_the_loss_falls_and_the_weights_load(tmp_path: Path) -> None:
@@ -86,11 +86,21 @@ def test_the_learning_rate_warms_up_stays_and_falls() -> None:
     assert rates[-1] < 0.02 * 0.005
 
 
-def test_every_shipped_recipe_is_valid() -> None:
-    names = [path.stem for path in recipes_folder().glob("*.toml")]
-    assert {"supervised-raw", "supervised-photo"} <= set(names)
-    for name in names:
-        assert load_recipe(name, {"steps": 7}).steps == 7
+def test_every_shipped_recipe_is_valid_and_every_shipped_card_has_one() -> None:
+    recipes = [load_recipe(name, {"steps": 7}) for name in list_recipes()]
+    assert all(recipe.steps == 7 and recipe.name in list_recipes() for recipe in recipes)
+    trained = {card.id for card in list_models().values() if card.training is not None}
+    assert trained <= {recipe.card.id for recipe in recipes}
+
+
+def test_values_are_set_by_dots_and_written_as_toml() -> None:
+    texts = ["steps=5", "source_options.patch = 32", "card.id=mine.raw", "precision=float32", "data=['a', 'b']"]
+    changed = load_recipe("supervised-raw", dict(parse_override(text) for text in texts))
+    assert (changed.steps, changed.source_options["patch"], changed.card.id) == (5, 32, "mine.raw")
+    assert (changed.precision, changed.data) == ("float32", ("a", "b"))
+    assert changed.source_options["shot_range"] == [2e-6, 0.04]
+    with pytest.raises(RecipeError, match="'steps' is a value"):
+        load_recipe("supervised-raw", {"steps.x": 1})
 
 
 def test_a_wrong_recipe_names_the_key(tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""Where clean images come from: described datasets, a folder of the user's own, or what scikit-image ships."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from denoise.crops import load_photos
+from denoise.errors import ManifestError, RecipeError
+from denoise.images import RawImage
+from denoise.io import RAW_SUFFIXES, read
+from denoise.manifests import find_files, how_to_get, load_manifest
+from denoise.overlap import refuse_overlap
+from denoise.recipe import Recipe
+
+SCIKIT_IMAGE: Final = {
+    "scikit-image": (
+        "astronaut.png", "motorcycle_left.png", "ihc.png", "retina.jpg", "hubble_deep_field.jpg",
+    ),
+    "scikit-image-held-out": ("coffee.png", "chelsea.png", "rocket.jpg"),
+}  # fmt: skip
+"""Pictures within the package scikit-image, by the name that a recipe uses; they come with it."""
+_PICTURES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+_HELD_OUT_OF: Final = 10
+
+
+def load_clean(recipe: Recipe, root: Path) -> tuple[list[Tensor], list[Tensor]]:
+    """Load what a recipe learns from, and what it is judged by.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its ``data_folder``, or else ``data``, and ``validation``; where that is empty, one image in ten of the data is
+        held back.
+    root : Path
+        Data root.
+
+    Returns
+    -------
+    (list, list) of (3, H, W) tensor
+        Photographs as uint8 sRGB, clean RAW files as float16 linear camera RGB.
+
+    Raises
+    ------
+    ManifestError
+        If a dataset is not where it should be, or one that is tested on would be learned from.
+    RecipeError
+        If a folder of the user's holds nothing to learn from.
+    """
+    described = [name for name in recipe.data if name not in SCIKIT_IMAGE]
+    if recipe.data_folder is None:
+        judged = [name for name in recipe.validation if name not in SCIKIT_IMAGE]
+        refuse_overlap(described, judged)
+        clean = [photo for name in recipe.data for photo in _load_set(name, root)]
+    else:
+        clean = load_folder(Path(recipe.data_folder))
+    held_out = [photo for name in recipe.validation for photo in _load_set(name, root)]
+    if held_out:
+        return clean, held_out
+    if len(clean) < 2:
+        raise RecipeError(
+            f"{len(clean)} clean image was found and validation names none, but at least one must be held back. "
+            "Give more images, or a dataset in validation."
+        )
+    return [photo for index, photo in enumerate(clean) if index % _HELD_OUT_OF], clean[::_HELD_OUT_OF]
+
+
+def load_folder(folder: Path) -> list[Tensor]:
+    """Load a user's own clean images: RAW files of long or base-ISO exposures, or else photographs.
+
+    Raises
+    ------
+    RecipeError
+        If there is neither.
+    FileFormatError
+        If a file is not what its suffix says.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    raws = [path for path in files if path.suffix.lower() in RAW_SUFFIXES]
+    pictures = [path for path in files if path.suffix.lower() in _PICTURES]
+    if not raws and not pictures:
+        raise RecipeError(
+            f"data_folder {folder} was given, but it holds no RAW file and no picture. "
+            "Put RAW files of base ISO, or photographs of high quality, into it."
+        )
+    return [load_light(path) for path in raws] if raws else load_photos(pictures)
+
+
+def load_light(path: Path) -> Tensor:
+    """Read a clean RAW file as linear camera RGB (3, H, W) float16, half the size of its planes.
+
+    Each cell of four filters gives one colour pixel, and each four of those one: what noise and what defects the clean
+    exposure has are four times less in power, and the colours lie at one place.
+
+    Raises
+    ------
+    RecipeError
+        If it is not a Bayer RAW.
+    """
+    image = read(path)
+    if not isinstance(image, RawImage) or image.shape[0] != 4:
+        raise RecipeError(f"{path} was given as a clean RAW file, but it is no Bayer RAW. Remove it.")
+    planes = image.to_tensor().clamp_(0, 1)
+    light = torch.stack((planes[0], (planes[1] + planes[2]) / 2, planes[3]))
+    return functional.avg_pool2d(light[None], 2)[0].to(torch.float16)
+
+
+def _load_set(name: str, root: Path) -> Sequence[Tensor]:
+    if name in SCIKIT_IMAGE:
+        return load_photos(_files_of_scikit_image(name))
+    manifest = load_manifest(name)
+    files = find_files(name, root)
+    if manifest.kind == "raw":
+        return [load_light(path) for path in files]
+    if manifest.kind != "photo" or manifest.holds != "clean":
+        raise ManifestError(
+            f"Training on '{name}' was asked for, but it holds {manifest.holds} images of kind {manifest.kind}, and "
+            f"clean photographs or RAW files are needed. {how_to_get(load_manifest('photos'))}"
+        )
+    return load_photos(files)
+
+
+def _files_of_scikit_image(name: str) -> list[Path]:
+    import skimage.data
+
+    folder = Path(skimage.data.__file__).parent
+    files = [folder / file for file in SCIKIT_IMAGE[name] if (folder / file).is_file()]
+    if not files:
+        raise ManifestError(
+            f"The pictures '{name}' of scikit-image were asked for, but this version of it ships none of them. "
+            "Run: pip install -U scikit-image"
+        )
+    return files

@@ -1,0 +1,80 @@
+"""``denoise train`` from end to end on the pictures that scikit-image ships: listed, probed, stopped, gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from denoise.weights import load_model
+
+HERE = Path(__file__).parents[2]
+SMALL = ("--set", "card.config.widths=[8, 16]", "--set", "source_options.patch=32", "--set", "tensorboard=false",
+         "--set", "validate_steps=5", "--device", "cpu")  # fmt: skip
+
+
+def call(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+
+def test_the_recipes_are_listed() -> None:
+    shown = call("--list")
+    assert shown.exit_code == 0
+    assert "supervised-raw" in shown.output
+    assert "supervised-unet.photo" in shown.output
+
+
+def test_a_dry_run_tells_sizes_memory_and_time_and_leaves_nothing(tmp_path: Path) -> None:
+    shown = call("smoke", "-o", tmp_path / "run", "--dry-run", *SMALL)
+    assert shown.exit_code == 0, shown.output
+    for word in ("parameters", "MiB", "GiB", "60, ", "0:0"):
+        assert word in shown.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_call_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
+    assert call("smoke").exit_code == 2
+    assert call("smoke", "-o", tmp_path, "--device", "abacus").exit_code == 2
+    for wrong, hint in (("stepps=3", "Did you mean 'steps'"), ("card.summry=x", "Did you mean 'summary'"),
+                        ("steps=-1", "'steps' is not valid"), ("steps", "KEY=VALUE"),
+                        ("source_options.pach=3", "Did you mean 'patch'")):  # fmt: skip
+        shown = call("smoke", "-o", tmp_path / "run", "--set", wrong)
+        assert shown.exit_code == 1
+        assert hint in shown.output
+    assert "Did you mean 'smoke'" in call("smok", "-o", tmp_path / "run").output
+
+
+def test_killed_and_gone_on_with_it_is_as_if_never_stopped(tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert call("smoke", "-o", whole, "--steps", 12, *SMALL).exit_code == 0
+    command = [sys.executable, "-m", "cli.main", "train", "smoke", "-o", str(halves), "--steps", "12", *SMALL]
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    metrics = halves / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.read_text().count("\n") >= 3) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode:  # it may have been done before the signal came
+        assert process.returncode == 130, errors
+        assert "Go on with the same command and --resume" in errors
+        again = call("smoke", "-o", halves, "--steps", 12, *SMALL)
+        assert again.exit_code == 1
+        assert "holds a training already" in again.output
+        assert call("smoke", "-o", halves, "--steps", 12, "--resume", *SMALL).exit_code == 0
+    cards = [json.loads((folder / "weights.json").read_text()) for folder in (whole, halves)]
+    assert cards[0]["sha256"] == cards[1]["sha256"]
+    assert cards[0]["training"]["recipe"] == "smoke"
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines() if "total" in line]
+    assert steps == list(range(1, 13))
+    assert load_model(str(halves / "weights.safetensors")).card.id == "supervised-unet.smoke"
