@@ -14,7 +14,7 @@ from tiny_training import photos, recipe, source
 
 from denoise.datasets import PhotoPatches, RawPatches
 from denoise.errors import RecipeError
-from denoise.recipe import load_recipe, recipes_folder
+from denoise.recipe import list_recipes, load_recipe, parse_override, recipes_folder
 from denoise.trainer import Trainer
 from denoise.training import Progress
 from denoise.weights import list_models, load_model
