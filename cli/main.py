@@ -14,6 +14,7 @@ import typer
 from cli.calibrate import calibrate_command
 from cli.demo import demo
 from cli.doctor import doctor
+from cli.evaluate import evaluate
 from cli.info import info
 from cli.models import models
 from cli.run import run
@@ -52,6 +53,7 @@ app.add_typer(models, name="models")
 app.command()(demo)
 app.command()(doctor)
 app.command()(train)
+app.command()(evaluate)
 app.command("calibrate")(calibrate_command)
 app.command()(simulate)
 
