@@ -99,9 +99,9 @@ def shot(clean_dn: Tensor, gain_dn_per_e: Numbers, *, generator: torch.Generator
     count = round(n + sqrt(n - 1/12 - 1/18) * z + (z**2 - 1) / 6), n = clean / K, z standard normal               (2)
 
     whose total-variation distance from the Poisson law is at most 2.3e-3 at n = 10 and falls as 0.02 / n; the mean is
-    right to 2e-6 of n and the variance to 3e-5. Darker pixels are drawn from a table of the Poisson law at levels of
-    sqrt(n) 1/64 apart, chosen by chance between the two beside n: the mean is right to 6.2e-5 e-, the variance to
-    2.5e-4 of n. Which way serves is chosen by the darkest and the brightest pixel of each crop, or of a part of it.
+    right to 2e-6 of n and the variance to 3e-5. Darker pixels are drawn from the Poisson law at levels of sqrt(n) 1/64
+    apart, chosen by chance between the two beside n: the mean is right to 6.2e-5 e-, the variance to 2.5e-4 of n.
+    z is one of 2**14 equally likely values, or, at 1 pixel in 256, one of the tails, drawn from the law itself.
 
     References
     ----------
@@ -111,8 +111,7 @@ def shot(clean_dn: Tensor, gain_dn_per_e: Numbers, *, generator: torch.Generator
     if min(gains, default=1.0) <= 0:
         raise NoiseModelError(f"The gain is {min(gains):g} DN/e-, but must be above 0: calibrate with flat frames.")
     noisy = clean_dn.clone(memory_format=torch.contiguous_format)
-    for image, gain in zip(noisy, gains, strict=True):
-        count_photons_(image, gain, generator, exact=exact)  # (1) (2)
+    count_photons_(noisy, gains, generator, exact=exact)  # (1) (2)
     return noisy
 
 
@@ -154,8 +153,8 @@ def add_tukey_lambda_read(noisy_dn: Tensor, scale_dn: Numbers, shape: Numbers, *
     -----
     noise = s * Q(u), Q(u) = (u**lam - (1 - u)**lam) / lam, u uniform                                             (1)
 
-    Q is read from a table of 2**14 cells; the 32 outermost at either end (0.4 % of all pixels) are drawn from (1)
-    itself, so the tails reach as far as the law's. Lambda is rounded to 1/512, the standard deviation is not.
+    Q is read from a table of 2**14 equally likely values; the tails (1 pixel in 512 at either end) are drawn from (1)
+    itself, so they reach as far as the law's. Lambda is rounded to 1/512, the standard deviation is not.
 
     References
     ----------
@@ -165,8 +164,7 @@ def add_tukey_lambda_read(noisy_dn: Tensor, scale_dn: Numbers, shape: Numbers, *
     scales = _not_negative(scale_dn, count, "The read noise's scale [DN]")
     shapes = each(shape, count, "Lambda")
     noisy = noisy_dn.clone(memory_format=torch.contiguous_format)
-    for image, scale, value in zip(noisy, scales, shapes, strict=True):
-        add_tukey_lambda_(image, scale, value, generator)  # (1)
+    add_tukey_lambda_(noisy, scales, shapes, generator)  # (1)
     return noisy
 
 

@@ -16,7 +16,7 @@ from noise_models.eld import check_batch, draw_corner
 from noise_models.gain_point import GainPoint
 from noise_models.parts import switched_off
 from noise_models.profile import CameraProfile
-from noise_models.sampling import count_photons_, quantile_tensor
+from noise_models.sampling import count_photons_
 from noise_models.tukey_lambda import cumulated
 
 PARTS: Final[tuple[str, ...]] = ("shot", "dark-frames", "reconstruct", "quantise", "clip")
@@ -92,7 +92,7 @@ class DarkFrameNoise:
         noisy = clean_dn.clone(memory_format=torch.contiguous_format)
         for image, exposure in zip(noisy, settings, strict=True):
             if "shot" not in self.without:
-                count_photons_(image, self.profile.gain_dn_per_e(exposure.iso), generator)
+                count_photons_(image[None], [self.profile.gain_dn_per_e(exposure.iso)], generator)
             if "dark-frames" not in self.without:
                 for channel in image:
                     channel.add_(self._window(exposure.iso, channel.shape, generator))  # (1)
@@ -163,7 +163,15 @@ def reconstruct(dark_dn: Tensor, point: GainPoint, generator: torch.Generator, *
     below, above = shares[index], shares[index + 1]
     share = (below + chance * (above - below)).clamp(1e-15, 1 - 1e-15)  # (2)
     whole = flat[inside]
-    drawn = centre + point.read_scale_dn * quantile_tensor(share, point.read_lambda)
+    drawn = centre + point.read_scale_dn * _quantile(share, point.read_lambda)
     filled = flat.clone()
     filled[inside] = torch.clamp(drawn.to(torch.float32), whole - 0.5, whole + 0.5)
     return filled.view(dark_dn.shape)
+
+
+def _quantile(probability: Tensor, shape: float) -> Tensor:
+    """Return the quantiles of the law of scale 1 for float64 probabilities below 1; see `tukey_lambda.quantile`."""
+    below, above = torch.log(probability), torch.log1p(-probability)
+    if abs(shape) < 1e-12:
+        return below - above
+    return (torch.expm1(shape * below) - torch.expm1(shape * above)) / shape

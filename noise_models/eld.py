@@ -116,46 +116,54 @@ class EldNoise:
         """
         check_batch(clean_dn, settings)
         noisy = clean_dn.clone(memory_format=torch.contiguous_format)
-        for image, exposure in zip(noisy, settings, strict=True):
-            self._spoil_(image[None], exposure, generator)
+        points = [self.draw_point(exposure.iso, generator) for exposure in settings]
+        crops = [self._crop_of_pattern(noisy.shape[-2:], generator) for _ in settings]
+        for image, crop in zip(noisy, crops, strict=True):
+            if crop is not None:
+                image.copy_(components.respond(image, crop.response, crop.dead))
+        if self._has("shot"):
+            self._count_(noisy, points, settings, generator)
+        if self._has("read"):
+            scales, shapes = [point.read_scale_dn for point in points], [point.read_lambda for point in points]
+            add_tukey_lambda_(noisy, scales, shapes, generator)
+        if self._has("bias"):
+            self._bias_(noisy, points, generator)
+        batch, channels, height, width = noisy.shape
+        for part, size in (("row", (batch, channels, height, 1)), ("column", (batch, channels, 1, width))):
+            sigmas = _each([point.row_sigma_dn if part == "row" else point.column_sigma_dn for point in points], noisy)
+            if self._has(part) and sigmas.any():
+                noisy.add_(torch.randn(size, generator=generator, device=noisy.device).mul_(sigmas))
+        for image, crop, exposure in zip(noisy, crops, settings, strict=True):
+            if crop is not None:
+                image.add_(crop.shading(exposure.iso, self.profile.gain_mode(exposure.iso)))
+        rounded, clipped = self._has("quantise"), self._has("clip")
+        components.report_(noisy, self.profile.black_dn, self.profile.white_dn, rounded=rounded, clipped=clipped)
         return noisy
 
-    def _spoil_(self, noisy: Tensor, exposure: SensorSettings, generator: torch.Generator) -> None:
-        point = self.draw_point(exposure.iso, generator)
-        crop = self._crop_of_pattern(noisy.shape[-2:], generator)
-        if crop is not None:
-            noisy.copy_(components.respond(noisy, crop.response, crop.dead))
-        if self._has("shot") and point.gain_dn_per_e is not None:
-            if self._has("dark-current") and point.dark_current_e_per_s:
-                noisy.add_(point.gain_dn_per_e * point.dark_current_e_per_s * exposure.exposure_s)
-            count_photons_(noisy, point.gain_dn_per_e, generator, exact=self.exact)
-        if self._has("read"):
-            add_tukey_lambda_(noisy, point.read_scale_dn, point.read_lambda, generator)
-        if self._has("bias"):
-            self._bias_(noisy, point, generator)
-        if self._has("row") and point.row_sigma_dn:
-            noisy.add_(_line(noisy, (*noisy.shape[:-1], 1), generator), alpha=point.row_sigma_dn)
-        if self._has("column") and point.column_sigma_dn:
-            noisy.add_(_line(noisy, (*noisy.shape[:-2], 1, noisy.shape[-1]), generator), alpha=point.column_sigma_dn)
-        if crop is not None:
-            noisy.add_(crop.shading(exposure.iso, self.profile.gain_mode(exposure.iso)))
-        components.report_(
-            noisy,
-            self.profile.black_dn,
-            self.profile.white_dn,
-            rounded=self._has("quantise"),
-            clipped=self._has("clip"),
-        )
+    def _count_(
+        self,
+        noisy: Tensor,
+        points: Sequence[GainPoint],
+        settings: Sequence[SensorSettings],
+        generator: torch.Generator,
+    ) -> None:
+        gains = [point.gain_dn_per_e or self.profile.gain_dn_per_e(point.iso) for point in points]
+        currents = [point.dark_current_e_per_s or 0.0 for point in points]
+        if self._has("dark-current") and any(currents):
+            dark_e = [current * exposure.exposure_s for current, exposure in zip(currents, settings, strict=True)]
+            noisy.add_(_each([gain * count for gain, count in zip(gains, dark_e, strict=True)], noisy))
+        count_photons_(noisy, gains, generator, exact=self.exact)
 
-    def _bias_(self, noisy: Tensor, point: GainPoint, generator: torch.Generator) -> None:
-        drift = 0.0
-        if point.bias_sigma_dn:
-            drift = point.bias_sigma_dn * float(torch.randn((), generator=generator, device=generator.device))
+    def _bias_(self, noisy: Tensor, points: Sequence[GainPoint], generator: torch.Generator) -> None:
+        levels = torch.tensor([point.bias_dn for point in points], dtype=torch.float32, device=noisy.device)
+        drifts = _each([point.bias_sigma_dn for point in points], noisy)[:, 0]
+        if drifts.any():
+            levels.add_(torch.randn(drifts.shape, generator=generator, device=noisy.device).mul_(drifts))
+        width = noisy.shape[-1]
         for row in range(2):
-            levels = torch.tensor(point.bias_dn[row], dtype=torch.float32, device=noisy.device) + drift
-            if levels.any():
-                width = noisy.shape[-1]
-                noisy[..., row::2, :].add_(levels.repeat(-(-width // 2))[:width])
+            if levels[:, row].any():
+                line = levels[:, row].repeat(1, -(-width // 2))[:, :width]
+                noisy[..., row::2, :].add_(line[:, None, None])
 
     def _crop_of_pattern(self, size: Sequence[int], generator: torch.Generator) -> _Crop | None:
         if self._pattern is None:
@@ -183,8 +191,9 @@ class _Crop:
         return torch.from_numpy(np.ascontiguousarray(self._pattern.shading_dn(iso, mode, self._window)))
 
 
-def _line(noisy: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, device=noisy.device)
+def _each(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return one value for each image, (B, 1, 1, 1)."""
+    return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1, 1)
 
 
 def draw_corner(

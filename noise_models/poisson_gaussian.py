@@ -56,7 +56,7 @@ class PoissonGaussianNoise:
         for image, exposure in zip(noisy, settings, strict=True):
             point = self.profile.at(exposure.iso)
             if "shot" not in self.without:
-                count_photons_(image, self.profile.gain_dn_per_e(exposure.iso), generator)
+                count_photons_(image[None], [self.profile.gain_dn_per_e(exposure.iso)], generator)
             if "read" not in self.without:
                 sigma = math.hypot(point.read_sigma_dn, point.row_sigma_dn, point.column_sigma_dn)
                 image.add_(torch.randn(image.shape, generator=generator, device=image.device), alpha=sigma)  # (1)

@@ -1,179 +1,255 @@
 """How chance is drawn fast: photons and Tukey-lambda noise, in place, a cache-full of pixels at a time.
 
 `noise_models.components` states the laws; here is only how they are drawn, and how far from the law that is.
+
+Every law is split in two: a table of equally likely values, from which nearly all pixels draw by random bits alone, and
+a rest (the tails, or the counts that a table rounds away) that a few pixels draw exactly. Which pixels those are is
+chance too, so that no pass over the image has to look for them.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from scipy.special import pdtr
+from scipy.special import ndtri, pdtr
 from torch import Tensor
 
 from noise_models.tukey_lambda import quantile, scale_from_sigma, sigma_from_scale
+
+FloatArray = npt.NDArray[np.float64]
 
 NORMAL_ABOVE_E = 10.0
 """Expected electrons from which photons are counted by a rounded normal law instead of drawn exactly [e-]."""
 LAMBDA_STEPS = 512
 """Lambda is rounded to one part in this, so that tables can be kept; the standard deviation asked for is not."""
 TABLE_CELLS = 1 << 14
-"""Cells of the table of quantiles."""
-TAIL_CELLS = 32
-"""Cells at each end of the table that are drawn from the law itself."""
+"""Values in the table of a continuous law."""
+LEVELS_PER_ROOT = 64
+"""Levels of expected electrons in the table of counts, for each step of 1 of their root."""
+COUNT_CELLS = 1 << 12
+"""Values in the table of counts, for each level."""
+REST_SHARE = 1 / 256
+"""Of a table's law, drawn from the law itself: half in either tail, or the counts that the table rounds away."""
 
-# Below this share of dark pixels they are picked out one by one; above it every pixel is drawn by both ways.
-_MOST_DARK = 0.2
-_FEW_LEVELS_PER_ROOT = 64
-_FEW_CELLS = 1 << 12
-_UNSURE = 255
-_FLOAT_2_23 = 0x4B000000
 # Pixels at a time: a megabyte, so that every pass but the first finds them in the cache.
-_CHUNK = 1 << 18
+_PIECE = 1 << 18
+_MOST_COUNTS = 48
 _SHEPPARD = 1 / 12
 _SKEW = 1 / 6
+_NEARLY_ZERO = 1e-9
 
 
-def count_photons_(signal_dn: Tensor, gain_dn_per_e: float, generator: torch.Generator, *, exact: bool = False) -> None:
-    """Replace a contiguous expected signal [DN] by K times a Poisson number of mean signal / K; see `shot`."""
-    for chunk in signal_dn.view(-1).split(_CHUNK):
+class Dice:
+    """A fast stream of chance that begins at a number drawn from a torch generator."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        seed = torch.empty((), dtype=torch.int64, device=generator.device).random_(generator=generator)
+        self.device = generator.device
+        self._generator = generator
+        self._stream = np.random.SFC64(int(seed))
+        self._numbers = np.random.Generator(self._stream)
+
+    def halves(self, count: int) -> Tensor:
+        """Return 16 random bits for each of ``count`` pixels, (count,) int16."""
+        words = -(-count // 4)
+        if self.device.type == "cpu":
+            return torch.from_numpy(self._stream.random_raw(words).view(np.int16)[:count])
+        bits = torch.empty(words, dtype=torch.int64, device=self.device)
+        return bits.random_(-(2**63), None, generator=self._generator).view(torch.int16)[:count]
+
+    def few(self, count: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
+        """Choose each of ``count`` pixels with chance `REST_SHARE`; return which, and a number from 0 to 1 for each.
+
+        A Poisson number of hits, each anywhere, strikes every pixel independently; one struck twice is listed twice.
+        """
+        hits = self._numbers.poisson(-np.log1p(-REST_SHARE) * count)
+        return self._numbers.integers(count, size=hits), self._numbers.random(hits)
+
+
+def count_photons_(
+    signal_dn: Tensor, gains_dn_per_e: Sequence[float], generator: torch.Generator, *, exact: bool = False
+) -> None:
+    """Replace a contiguous expected signal (B, ...) [DN] by K times a Poisson number of mean signal / K; see `shot`."""
+    dice = Dice(generator)
+    gains = torch.tensor(gains_dn_per_e, dtype=torch.float32, device=signal_dn.device)[:, None]
+    for images, piece in _pieces(signal_dn):
+        gain = gains[images]
+        piece.div_(gain)
+        least, most = (bound.item() for bound in torch.aminmax(piece))
         below = None
-        least, most = (bound.item() / gain_dn_per_e for bound in torch.aminmax(chunk))
-        if most <= 0:
-            continue
-        if least < 0:
-            below = chunk.clamp(max=0.0)
-            chunk.clamp_(min=0.0)
-        chunk.mul_(1.0 / gain_dn_per_e)
+        if least < 0:  # what lies below black holds no photons and returns at the end
+            below = piece.clamp(max=0.0)
+            piece.clamp_(min=0.0)
+        flat = piece.view(-1)
         if exact:
-            chunk.copy_(torch.poisson(chunk, generator=generator))
+            flat.copy_(torch.poisson(flat, generator=generator))
         elif least >= NORMAL_ABOVE_E:
-            count_many_(chunk, generator)
+            count_many_(flat, dice)
         elif most < NORMAL_ABOVE_E:
-            chunk.copy_(count_few(chunk, generator))
+            count_few_(flat, dice)
         else:
-            _count_mixed_(chunk, generator)
-        chunk.mul_(gain_dn_per_e)
+            _count_mixed_(flat, dice)
         if below is not None:
-            chunk.add_(below)
+            piece.add_(below)
+        piece.mul_(gain)
 
 
-def _count_mixed_(expected_e: Tensor, generator: torch.Generator) -> None:
-    dark = expected_e < NORMAL_ABOVE_E
-    if int(dark.count_nonzero()) > _MOST_DARK * expected_e.numel():
-        few = count_few(expected_e.clamp(max=NORMAL_ABOVE_E), generator)
-        bright = torch.ge(expected_e, NORMAL_ABOVE_E, out=torch.empty_like(expected_e))
-        count_many_(expected_e, generator)
-        torch.lerp(few, expected_e, bright, out=expected_e)
-        return
-    where = indices_of(dark)
-    few = count_few(expected_e[where], generator)
-    count_many_(expected_e, generator)
-    expected_e[where] = few
+def _pieces(images: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield which images, and (images, pixels) of them: several whole ones, or a part of one."""
+    flat = images.view(len(images), -1)
+    together = max(1, _PIECE // max(1, flat.shape[1]))
+    for first in range(0, len(flat), together):
+        chosen = slice(first, first + together)
+        for piece in flat[chosen].split(_PIECE, dim=1):
+            yield chosen, piece
 
 
-def count_many_(expected_e: Tensor, generator: torch.Generator) -> None:
-    """Replace expected electrons, many each, by Poisson numbers: a normal law with the Poisson law's skew, rounded.
+def _count_mixed_(expected_e: Tensor, dice: Dice) -> None:
+    """Count all pixels as most of them are to be counted, and then the others, dark or bright, as they are."""
+    dark = torch.from_numpy(expected_e.numpy() < NORMAL_ABOVE_E) if _on_cpu(expected_e) else expected_e < NORMAL_ABOVE_E
+    mostly_dark = 2 * int(dark.count_nonzero()) > len(dark)
+    where = _indices(dark.logical_not_() if mostly_dark else dark)
+    others = torch.index_select(expected_e, 0, where)
+    if mostly_dark:
+        count_many_(others, dice)
+        count_few_(expected_e.clamp_(max=NORMAL_ABOVE_E), dice)
+    else:
+        count_few_(others, dice)
+        count_many_(expected_e, dice)
+    _put(expected_e, where, others)
+
+
+def _indices(mask: Tensor) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(mask.numpy())) if _on_cpu(mask) else mask.nonzero().view(-1)
+
+
+def _put(drawn: Tensor, where: npt.NDArray[np.int64] | Tensor, values: npt.NDArray[np.generic] | Tensor) -> None:
+    if _on_cpu(drawn):
+        drawn.numpy()[np.asarray(where)] = np.asarray(values)
+    else:
+        at = torch.as_tensor(where, device=drawn.device)
+        drawn[at] = torch.as_tensor(values, dtype=drawn.dtype, device=drawn.device)
+
+
+def _on_cpu(tensor: Tensor) -> bool:
+    """Return whether numpy sees the tensor as it is: it compares, finds and puts several times faster."""
+    return tensor.device.type == "cpu"
+
+
+def count_many_(expected_e: Tensor, dice: Dice) -> None:
+    """Replace flat expected electrons, many each, by Poisson numbers: normal ones with the law's skew, rounded.
 
     round(n + sqrt(n - 1/12 - 1/18) z + (z**2 - 1) / 6), z standard normal; see `noise_models.components.shot`.
     """
-    normal = torch.empty_like(expected_e).normal_(generator=generator)
+    normal = torch.index_select(_normal_table(dice.device), 0, _cells(dice.halves(len(expected_e))))
+    where, share = dice.few(len(normal))
+    tail, side = _of_tails(share)
+    _put(normal, where, side * ndtri(tail))
     spread = torch.sub(expected_e, _SHEPPARD + 2 * _SKEW**2).clamp_(min=0.0).sqrt_()
     expected_e.addcmul_(spread, normal).addcmul_(normal, normal, value=_SKEW).sub_(_SKEW).round_().clamp_(min=0.0)
 
 
-def count_few(expected_e: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw Poisson numbers of flat expected electrons, at most `NORMAL_ABOVE_E` each, from a table.
+def count_few_(expected_e: Tensor, dice: Dice) -> None:
+    """Replace flat expected electrons, at most `NORMAL_ABOVE_E` each, by Poisson numbers.
 
-    sqrt(n) is rounded by chance to one of the two levels beside it, 1/64 apart, and the count of that level drawn
-    exactly: 12 bits choose a cell of the table, and where the count is not the same all over the cell it is found from
-    the law itself. Only the levels are an approximation: the mean is right to 6.2e-5 e-, the variance to 2.5e-4 of n.
+    sqrt(n) is rounded by chance to one of the two levels beside it, 1/64 apart, and the count of that level is drawn
+    exactly: from a table of 2**12 counts, or, at 1 pixel in 256, from what is left of the law beside the table. Only
+    the levels are an approximation: the mean is right to 6.2e-5 e-, the variance to 2.5e-4 of n.
     """
-    device = expected_e.device
-    bits = torch.empty(expected_e.shape, dtype=torch.int32, device=device).random_(generator=generator)
-    # The root in steps of 1/64 with 15 more bits; 2**23 is added so that these are the low bits of the float.
-    root = torch.sqrt(expected_e).mul_(_FEW_LEVELS_PER_ROOT << 15).add_(float(1 << 23)).view(torch.int32)
-    level = root.sub_(_FLOAT_2_23).add_(bits.bitwise_right_shift(12).bitwise_and_(0x7FFF))
-    cell = bits.bitwise_and_(_FEW_CELLS - 1)
-    place = level.bitwise_right_shift_(3).bitwise_and_(-_FEW_CELLS).add_(cell)
-    found = torch.index_select(_few_table(device), 0, place)
-    unsure = indices_of(found == _UNSURE)
-    drawn = found.to(torch.float32)
-    if unsure.numel():
-        share = torch.rand(unsure.numel(), dtype=torch.float64, device=device, generator=generator)
-        share.add_(cell[unsure]).mul_(1 / _FEW_CELLS)
-        cumulated = _few_cumulated(device)[place[unsure].bitwise_right_shift(12)]
-        drawn[unsure] = (share[:, None] >= cumulated).sum(1).to(torch.float32)
-    return drawn
+    chance, cell = dice.halves(2 * len(expected_e)).split(len(expected_e))
+    level = expected_e.sqrt_().mul_(LEVELS_PER_ROOT).add_(0.5)
+    level.add_(chance.to(torch.float32), alpha=2.0**-16)  # from -1/2 to 1/2
+    row = level.to(torch.int32)
+    place = cell.bitwise_and(COUNT_CELLS - 1).to(torch.int32).add_(row, alpha=COUNT_CELLS)
+    expected_e.copy_(torch.index_select(_count_table(dice.device), 0, place))
+    where, share = dice.few(len(expected_e))
+    level_of = row[torch.from_numpy(where).to(dice.device)].cpu().numpy()
+    _put(expected_e, where, np.searchsorted(_rest_ends(), level_of + share, side="right") - level_of * _MOST_COUNTS)
 
 
-@functools.lru_cache(maxsize=4)
-def _few_cumulated(device: torch.device) -> Tensor:
-    """Return P(count <= k) for k from 0 to 47 at every level, (L, 48) float64; the rest is below 1e-15."""
-    levels = int(np.sqrt(NORMAL_ABOVE_E) * _FEW_LEVELS_PER_ROOT) + 3
-    expected = (np.arange(levels) / _FEW_LEVELS_PER_ROOT) ** 2
-    return torch.from_numpy(pdtr(np.arange(48)[None], expected[:, None])).to(device)
+def add_tukey_lambda_(
+    noisy_dn: Tensor, scales_dn: Sequence[float], shapes: Sequence[float], generator: torch.Generator
+) -> None:
+    """Add Tukey-lambda noise to a contiguous tensor (B, ...) [DN], in place; see `add_tukey_lambda_read`."""
+    dice = Dice(generator)
+    lowest = 1 - LAMBDA_STEPS // 2
+    rounded = [max(round(shape * LAMBDA_STEPS), lowest) / LAMBDA_STEPS for shape in shapes]
+    sigmas = map(sigma_from_scale, scales_dn, shapes)
+    scales = torch.tensor(list(map(scale_from_sigma, sigmas, rounded)), dtype=torch.float32, device=noisy_dn.device)
+    for images, piece in _pieces(noisy_dn):
+        piece.addcmul_(draw_tukey_lambda(piece.shape[1], rounded[images], dice), scales[images, None])
 
 
-@functools.lru_cache(maxsize=4)
-def _few_table(device: torch.device) -> Tensor:
-    """Return the count in each cell of each level, flat uint8, `_UNSURE` where a cell holds more than one."""
-    cumulated = _few_cumulated(torch.device("cpu")).numpy()
-    edges = np.arange(_FEW_CELLS + 1) / _FEW_CELLS
-    table = np.empty((len(cumulated), _FEW_CELLS), np.uint8)
-    for row, levels in zip(table, cumulated, strict=True):
-        first = np.searchsorted(levels, edges[:-1], side="right")
-        last = np.searchsorted(levels, edges[1:], side="left")
-        row[:] = np.where(first == last, first, _UNSURE)
-    return torch.from_numpy(table.reshape(-1)).to(device)
+def draw_tukey_lambda(count: int, shapes: Sequence[float], dice: Dice) -> Tensor:
+    """Draw ``count`` numbers of the law of scale 1 for each lambda, (len(shapes), count) float32."""
+    kinds = list(dict.fromkeys(shapes))
+    tables = [_tukey_lambda_table(shape, dice.device) for shape in kinds]
+    cell = _cells(dice.halves(len(shapes) * count)).view(len(shapes), count)
+    if len(kinds) > 1:
+        first = torch.tensor([kinds.index(shape) * TABLE_CELLS for shape in shapes], dtype=torch.int32)
+        cell.add_(first[:, None].to(dice.device))
+    drawn = torch.index_select(torch.cat(tables) if len(kinds) > 1 else tables[0], 0, cell.view(-1))
+    where, share = dice.few(drawn.numel())
+    tail, side = _of_tails(share)
+    shape = np.array([value or _NEARLY_ZERO for value in shapes])[where // count]
+    _put(drawn, where, side * (np.expm1(shape * np.log(tail)) - np.expm1(shape * np.log1p(-tail))) / shape)
+    return drawn.view(len(shapes), count)
 
 
-def add_tukey_lambda_(noisy_dn: Tensor, scale_dn: float, shape: float, generator: torch.Generator) -> None:
-    """Add Tukey-lambda noise to a contiguous tensor [DN], in place; see `add_tukey_lambda_read`."""
-    sigma_dn = sigma_from_scale(scale_dn, shape)
-    rounded = max(round(shape * LAMBDA_STEPS), 1 - LAMBDA_STEPS // 2) / LAMBDA_STEPS
-    scale_dn = scale_from_sigma(sigma_dn, rounded)
-    for chunk in noisy_dn.view(-1).split(_CHUNK):
-        chunk.add_(draw_tukey_lambda(chunk.numel(), rounded, generator, chunk.device), alpha=scale_dn)
+def _cells(bits: Tensor) -> Tensor:
+    return bits.bitwise_and(TABLE_CELLS - 1).to(torch.int32)
+
+
+def _of_tails(share: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Turn numbers from 0 to 1 into probabilities of the lower tail, where ln keeps its digits, and the side's sign."""
+    upper = share >= 0.5
+    return (np.where(upper, 1 - share, share) + 2.0**-54) * REST_SHARE, np.where(upper, -1.0, 1.0)
 
 
 @functools.lru_cache(maxsize=256)
-def _table(shape: float, device: torch.device) -> Tensor:
-    centres = (np.arange(TABLE_CELLS) + 0.5) / TABLE_CELLS
-    return torch.from_numpy(quantile(centres, shape).astype(np.float32)).to(device)
+def _tukey_lambda_table(shape: float, device: torch.device) -> Tensor:
+    return torch.from_numpy(quantile(_body(), shape).astype(np.float32)).to(device)
 
 
-def draw_tukey_lambda(
-    count: int, shape: float, generator: torch.Generator, device: torch.device | None = None
-) -> Tensor:
-    """Draw ``count`` numbers of the law of scale 1 and this lambda, (count,) float32."""
-    device = device or generator.device
-    padded = -(-count // 16) * 16
-    pairs = torch.empty(padded // 2, dtype=torch.int32, device=device).random_(generator=generator)
-    index = pairs.view(torch.int16).bitwise_and_(TABLE_CELLS - 1)  # two draws of 14 bits in each
-    folded = torch.add(index, TAIL_CELLS).bitwise_and_(TABLE_CELLS - 1)  # the lower tail in the upper half of the first
-    tail = indices_of(folded < 2 * TAIL_CELLS)
-    drawn = torch.index_select(_table(shape, device), 0, index.to(torch.int32))
-    # Exact tails, both from the lower one by symmetry, where ln u keeps all its digits.
-    share = torch.rand(tail.numel(), dtype=torch.float64, device=device, generator=generator)
-    value = quantile_tensor((share + 2.0**-54) * (TAIL_CELLS / TABLE_CELLS), shape)
-    drawn[tail] = torch.where(index[tail] < TABLE_CELLS // 2, value, -value).to(torch.float32)
-    return drawn[:count]
+@functools.lru_cache(maxsize=4)
+def _normal_table(device: torch.device) -> Tensor:
+    return torch.from_numpy(ndtri(_body()).astype(np.float32)).to(device)
 
 
-def quantile_tensor(probability: Tensor, shape: float) -> Tensor:
-    """Return the quantiles of the law of scale 1 for float64 probabilities below 1; see `tukey_lambda.quantile`."""
-    below, above = torch.log(probability), torch.log1p(-probability)
-    if abs(shape) < 1e-12:
-        return below - above
-    return (torch.expm1(shape * below) - torch.expm1(shape * above)) / shape
+def _body() -> FloatArray:
+    """Return the probabilities of a table's values: the middles of equal cells between the tails."""
+    return REST_SHARE / 2 + (np.arange(TABLE_CELLS, dtype=np.float64) + 0.5) * ((1 - REST_SHARE) / TABLE_CELLS)
 
 
-def indices_of(mask: Tensor) -> Tensor:
-    """Return where a flat mask is true, by looking at eight pixels at once: most of them are false."""
-    if mask.numel() % 8:
-        return mask.nonzero().view(-1)
-    words = mask.view(torch.int64).nonzero().view(-1)
-    lanes = mask.view(-1, 8)[words].nonzero()
-    return words[lanes[:, 0]] * 8 + lanes[:, 1]
+@functools.lru_cache(maxsize=1)
+def _count_laws() -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Return the law of each level, P(count) (L, 48) float64, and in how many of its cells each count stands."""
+    levels = int(np.sqrt(NORMAL_ABOVE_E) * LEVELS_PER_ROOT) + 3
+    expected = (np.arange(levels) / LEVELS_PER_ROOT) ** 2
+    law = np.diff(pdtr(np.arange(_MOST_COUNTS)[None], expected[:, None]), axis=1, prepend=0.0)
+    cells = np.floor(law * (COUNT_CELLS / (1 - REST_SHARE))).astype(np.int64)
+    # Rounded down they are still too many; the usual count gives way, and the rest makes up for it.
+    cells[np.arange(levels), law.argmax(1)] -= cells.sum(1) - COUNT_CELLS
+    return law, cells
+
+
+@functools.lru_cache(maxsize=4)
+def _count_table(device: torch.device) -> Tensor:
+    """Return the count in each cell of each level, flat uint8."""
+    cells = _count_laws()[1]
+    counts = np.tile(np.arange(_MOST_COUNTS, dtype=np.uint8), len(cells))
+    return torch.from_numpy(np.repeat(counts, cells.reshape(-1))).to(device)
+
+
+@functools.lru_cache(maxsize=1)
+def _rest_ends() -> FloatArray:
+    """Return where the part of each count ends in the rest of each level, levels one after the other, flat."""
+    law, cells = _count_laws()
+    rest = (law - cells * ((1 - REST_SHARE) / COUNT_CELLS)) / REST_SHARE
+    ends = np.minimum(np.cumsum(rest, axis=1), 1.0)
+    ends[:, -1] = 1.0
+    return np.asarray(ends + np.arange(len(law))[:, None], np.float64).reshape(-1)

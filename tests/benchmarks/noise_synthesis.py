@@ -16,7 +16,7 @@ from noise_models.eld import EldNoise
 from noise_models.profile import CameraProfile, GainPoint, Provenance
 from noise_models.tukey_lambda import scale_from_sigma
 
-IMAGES, SIDE, ROUNDS = 16, 512, 7
+PIXELS, SIDES, ROUNDS = 1 << 21, (64, 128, 256, 512, 1024), 9
 GAIN, SIGMA, SHAPE, ROW, BIAS = 0.9, 3.0, -0.1, 0.4, 0.5
 
 
@@ -56,35 +56,39 @@ def least_seconds(run: Callable[[], object]) -> float:
     return min(seconds)
 
 
-def main() -> None:
-    """Print the time per pixel of both, their ratio, and their moments."""
-    torch.set_num_threads(1)
-    generator, random = torch.Generator().manual_seed(0), np.random.default_rng(0)
-    model, settings = EldNoise(camera()), [SensorSettings(iso=800, exposure_s=0.01)] * IMAGES
-    shape = (IMAGES, 1, SIDE, SIDE)
+def scenes(side: int) -> dict[str, torch.Tensor]:
+    """Return batches (B, 1, side, side) of several kinds of light [DN], as many pixels each."""
+    generator, images = torch.Generator().manual_seed(0), PIXELS // side**2
     smooth = torch.nn.functional.interpolate(
-        torch.rand((IMAGES, 1, 9, 9), generator=generator), size=(SIDE, SIDE), mode="bicubic"
+        torch.rand((images, 1, 9, 9), generator=generator), size=(side, side), mode="bicubic"
     ).clamp(0.0, 1.0)
-    scenes = {
+    any_light = torch.rand((images, 1, side, side), generator=generator)
+    return {
         "bright, 20 to 1000 e-": (20 + 980 * smooth) * GAIN,
-        "any, 0 to 1000 e-": torch.rand(shape, generator=generator) * 1000 * GAIN,
+        "any, 0 to 1000 e-": any_light * 1000 * GAIN,
         "scene, 0 to 1000 e-": 1000 * smooth**2.2 * GAIN,
         "dark scene, 0 to 50 e-": 50 * smooth**2.2 * GAIN,
         "black, 0 to 5 e-": 5 * smooth * GAIN,
     }
-    pixels = IMAGES * SIDE * SIDE
-    print(f"{'scene':26s}{'numpy':>10s}{'ours':>10s}{'ratio':>8s}   residual mean, sigma: numpy | ours [DN]")
-    for name, clean in scenes.items():
-        signal = clean.contiguous()
-        array = signal.numpy()
-        theirs = least_seconds(lambda array=array: straightforward(array, random))
-        ours = least_seconds(lambda signal=signal: model(signal, settings, generator=generator))
-        one = straightforward(array, random) - array
-        two = model(signal, settings, generator=generator).numpy() - array
-        print(
-            f"{name:26s}{theirs / pixels * 1e9:7.1f} ns{ours / pixels * 1e9:7.1f} ns{theirs / ours:8.2f}   "
-            f"{one.mean():.4f}, {one.std():.4f} | {two.mean():.4f}, {two.std():.4f}"
-        )
+
+
+def main() -> None:
+    """Print the time per pixel of both, their ratio, and their moments, for several crops and kinds of light."""
+    torch.set_num_threads(1)
+    generator, random = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    model, setting = EldNoise(camera()), SensorSettings(iso=800, exposure_s=0.01)
+    print(f"{'scene':26s}{'crops':>12s}{'numpy':>10s}{'ours':>10s}{'ratio':>8s}   residual mean, sigma: numpy | ours")
+    for side in SIDES:
+        for name, clean in scenes(side).items():
+            array, settings = clean.numpy(), [setting] * len(clean)
+            theirs = least_seconds(lambda array=array: straightforward(array, random)) / PIXELS
+            ours = least_seconds(lambda clean=clean, each=settings: model(clean, each, generator=generator)) / PIXELS
+            one = straightforward(array, random) - array
+            two = model(clean, settings, generator=generator).numpy() - array
+            print(
+                f"{name:26s}{len(clean):5d} x {side:<4d}{theirs * 1e9:7.1f} ns{ours * 1e9:7.1f} ns{theirs / ours:8.2f}"
+                f"   {one.mean():.4f}, {one.std():.4f} | {two.mean():.4f}, {two.std():.4f}"
+            )
 
 
 if __name__ == "__main__":
