@@ -48,6 +48,9 @@ def calibrate_command(
     report: Annotated[
         Path | None, typer.Option("--report", help="Also write a page of curves and numbers (.html).")
     ] = None,
+    proxy: Annotated[
+        bool, typer.Option("--proxy", help="Also train a noise proxy on the darks: minutes; noise model 'pnnp'.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
@@ -86,6 +89,7 @@ def calibrate_command(
             found = calibrate_files(
                 darks=darks or (), flats=flats or (), table=frames, photos=photos or (), region=part,
                 make=make, model=model or (target.stem if make else ""),
+                proxy_folder=target.with_suffix(".proxy-training") if proxy else None,
                 progress=None if quiet else console.say,
             )  # fmt: skip
             if page is not None:

@@ -76,8 +76,8 @@ def errors_as_lines(traceback: bool = False) -> Iterator[None]:
 
     try:
         yield
-    except KeyboardInterrupt:
-        say("interrupted")
+    except KeyboardInterrupt as stop:
+        say(f"interrupted: {stop}" if str(stop) else "interrupted")
         raise typer.Exit(INTERRUPTED) from None
     except (DenoiseError, NoiseModelError) as error:
         if traceback:

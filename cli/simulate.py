@@ -16,7 +16,9 @@ def simulate(
     iso: Annotated[float, typer.Option(help="Sensitivity, within what the profile covers.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The DNG to write.")] = Path("noisy.dng"),
     ratio: Annotated[float, typer.Option(help="How many times too short the exposure is.")] = 1.0,
-    noise: Annotated[str, typer.Option(help="Noise model: eld or poisson-gaussian.")] = "eld",
+    noise: Annotated[
+        str, typer.Option(help="Noise model: eld, pnnp (of a profile with a proxy) or poisson-gaussian.")
+    ] = "eld",
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
 ) -> None:

@@ -117,6 +117,7 @@ def calibrate_files(
     region: Region | None = None,
     make: str = "",
     model: str = "",
+    proxy_folder: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Calibration:
     """Measure a camera from files.
@@ -133,13 +134,15 @@ def calibrate_files(
         Part of the sensor to use.
     make, model : str
         Name of the camera, where the files do not say it.
+    proxy_folder : path, optional
+        Also train a noise proxy; its checkpoints lie here until it is ready, and a training that was stopped goes on.
     progress : callable, optional
         Told what is being done.
 
     Returns
     -------
     Calibration
-        Profile, evidence, checks, verdict.
+        Profile, evidence, checks, verdict; the proxy is left out where the verdict is no-go.
 
     Raises
     ------
@@ -159,9 +162,14 @@ def calibrate_files(
     info = stacks[0].info
     needs_gain = photos and not any(stack.kind == "flat" for stack in stacks)
     gain = _gain_of(photos, (info.make, info.model), progress) if needs_gain else None
-    return calibrate(
+    found = calibrate(
         stacks, make=make, model=model, photos=gain, tool_version=f"denoise {__version__}", progress=progress
     )
+    if proxy_folder is None or not found.go:
+        return found
+    from denoise.proxy import add_proxy
+
+    return add_proxy(found, stacks, proxy_folder, progress)
 
 
 def _refuse_twice(files: Sequence[FrameFile]) -> None:

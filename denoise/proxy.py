@@ -13,11 +13,14 @@ import numpy as np
 from denoise.checkpoints import list_checkpoints
 from denoise.loop_settings import LoopSettings
 from denoise.training import Loop, Progress
+from noise_models.calibration.estimate import Calibration
+from noise_models.calibration.frames import FrameStack
+from noise_models.calibration.proxy import read_pixels, with_proxy
 from noise_models.pnnp_network import NoiseProxy
 from noise_models.pnnp_training import PixelNoise, PixelNoiseSource, ProxyLearner
 from noise_models.profile import CameraProfile
 
-STEPS: Final = 4000
+STEPS: Final = 8000
 _ISOS_A_STEP: Final = 4
 
 
@@ -71,7 +74,7 @@ def train_proxy(
         weight_decay=0.0,
         steady=0.05,
         warm_up=50,
-        ema=0.995,
+        ema=0.998,
         clip=1.0,
         precision="float32",
         validate_steps=None,
@@ -86,10 +89,60 @@ def train_proxy(
     loop = Loop(learner, PixelNoiseSource(noises), settings, own, seed=seed, device="cpu")
     if list_checkpoints(own):
         loop.load_checkpoint()
-    learner.load_state_dict(loop.run(progress).weights)
+    try:
+        learner.load_state_dict(loop.run(progress).weights)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped at step {loop.step} of {steps} of the noise proxy; the checkpoint is in {own}. "
+            "Give the same command again to go on."
+        ) from None
     shutil.rmtree(folder)
     proxy.centre()
     return proxy.requires_grad_(False)
+
+
+def add_proxy(
+    found: Calibration,
+    stacks: Sequence[FrameStack],
+    folder: Path,
+    progress: Callable[[str], None] | None = None,
+    *,
+    steps: int = STEPS,
+) -> Calibration:
+    """Train a proxy after a calibration, on its dark frames, and measure it on those held back.
+
+    Parameters
+    ----------
+    found : Calibration
+        Of these frames.
+    stacks : sequence of FrameStack
+        That it was made from.
+    folder : path
+        See `train_proxy`.
+    progress : callable, optional
+        Told what is being done.
+    steps : int
+        Optimiser steps.
+
+    Returns
+    -------
+    Calibration
+        With the proxy, and the fidelity of all three noise models.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        As `train_proxy`.
+    """
+    tell = progress or (lambda text: None)
+    frames = read_pixels(found, stacks, tell)
+
+    def told(now: Progress) -> None:
+        if now.step % max(steps // 20, 1) == 0:
+            tell(f"noise proxy {now.step}/{now.steps}, distance {now.total:.4f}, {now.seconds_left / 60:.1f} min left")
+
+    proxy = train_proxy(found.profile, frames.noises, folder, steps=steps, progress=told)
+    return with_proxy(found, proxy, frames.held)
 
 
 def _fingerprint(noises: Sequence[PixelNoise], steps: int, seed: int) -> str:

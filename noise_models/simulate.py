@@ -44,7 +44,7 @@ def simulate_mosaic(
     generator : torch.Generator
         Source of chance.
     model : str or NoiseModel
-        A key of `NOISE_MODELS` that is built from the profile alone ("eld", "poisson-gaussian"), or a model.
+        A key of `NOISE_MODELS` that is built from the profile alone ("eld", "pnnp", "poisson-gaussian"), or a model.
     exposure_s : float
         Exposure, for the dark current [s].
 
@@ -141,8 +141,8 @@ def simulate_flat(
 def _model(model: str | NoiseModel, profile: CameraProfile) -> NoiseModel:
     if not isinstance(model, str):
         return model
-    if model == "eld":
-        return EldNoise(profile, _STEADY)
+    if model in ("eld", "pnnp"):
+        return NOISE_MODELS[model](profile, _STEADY)
     if model in ("dark-frames", "virtual"):
         raise NoiseModelError(
             f"The noise model '{model}' is not built from a profile alone. Build it, and pass the model itself."

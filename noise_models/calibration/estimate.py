@@ -22,6 +22,7 @@ from noise_models.calibration.maps import make_maps
 from noise_models.calibration.points import Gains, make_points, modes_of
 from noise_models.calibration.stages import Progress, measure_darks, measure_gains
 from noise_models.fixed_pattern import FixedPattern
+from noise_models.pnnp_network import NoiseProxy
 from noise_models.profile import CameraProfile, Provenance, Scatter
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,6 +40,8 @@ class Calibration:
     """Every fit behind the profile."""
     checks: tuple[Check, ...]
     """What was looked at, the grave first."""
+    proxy: NoiseProxy | None = None
+    """Trained on the dark frames, where that was asked for."""
 
     @property
     def go(self) -> bool:
@@ -46,12 +49,12 @@ class Calibration:
         return verdict(self.checks)
 
     def save(self, path: Path) -> Path:
-        """Write the profile, and its maps beside it.
+        """Write the profile, and beside it its maps and its noise proxy.
 
         Parameters
         ----------
         path : path
-            Of the JSON; the maps get the same name with ``.npz``.
+            Of the JSON; the maps get the same name with ``.npz``, the proxy with ``.pnnp.safetensors``.
 
         Returns
         -------
@@ -73,6 +76,9 @@ class Calibration:
             maps = path.with_suffix(".npz")
             self.fixed_pattern.save(maps)
             profile = profile.model_copy(update={"fixed_pattern": maps.name})
+        if self.proxy is not None:
+            weights = self.proxy.save(path.with_suffix(".pnnp.safetensors"))
+            profile = profile.model_copy(update={"proxy": weights.name})
         return profile.save(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +15,24 @@ from noise_models.calibration.dark_sums import DarkSums
 from noise_models.tukey_lambda import quantile
 
 FloatArray = npt.NDArray[np.float64]
+Planes = npt.NDArray[np.float32]
 
-MODELS: Final = ("gaussian", "eld")
-"""What real frames are compared with: one Gaussian for every pixel; the full model with its rows and columns."""
+MODELS: Final = ("gaussian", "eld", "pnnp")
+"""What real frames are compared with: one Gaussian for every pixel; the full model with its rows and columns; the same
+rows and columns with pixels drawn by a noise proxy, where there is one."""
 
 _TAIL_SIGMAS: Final = 4.0
 _QUANTILES: Final = 1000
+_DRAWN_VALUES: Final = 2**22
+_MOST_DRAWS: Final = 16
 
 
 @dataclass(frozen=True)
 class Distance:
-    """Between the noise of one held-back dark frame and as much drawn noise."""
+    """Between the noise of one held-back dark frame and drawn noise."""
 
     model: str
-    """"gaussian" or "eld"."""
+    """One of `MODELS`."""
     kl_forward: float
     """Sum of p ln(p/q) over bins of 1 DN that both fill, p real, q drawn [nat]."""
     kl_inverse: float
@@ -41,11 +45,53 @@ class Distance:
     """Share of real values beyond 4 sigma over that of drawn ones [1]."""
     row_ratio: float
     """Standard deviation of the real row means over that of drawn ones [1]."""
+    correlation: tuple[float, float]
+    """Of drawn neighbours in a row, and in a column [1]."""
+    real_correlation: tuple[float, float]
+    """The same of the real frame [1]."""
 
     @property
     def kl(self) -> float:
         """Mean of both divergences [nat]."""
         return (self.kl_forward + self.kl_inverse) / 2
+
+
+class DrawPixels(Protocol):
+    """Draws the noise of single pixels."""
+
+    def __call__(self, shape: tuple[int, int], iso: float, seed: int) -> Planes:
+        """Return noise (H, W) at an ISO [DN]; the same seed is the same noise."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class HeldBack:
+    """A dark frame that the calibration never saw, and what it is compared by."""
+
+    mean_dn: Planes
+    """(R, W) mean of the other frames [DN above offset]."""
+    real_dn: Planes
+    """(R, W) the frame's noise against that mean [DN]."""
+    kept: npt.NDArray[np.bool_]
+    """(R, W) False at hot pixels."""
+    rows_dn: FloatArray
+    """(H,) its row means against theirs [DN]."""
+    frames: int
+    """Number n of the others."""
+    whole_numbers: bool
+    """Whether the values are a converter's whole numbers."""
+    fit: DarkFit
+    """Made of the others."""
+
+
+def held_back(sums: DarkSums, fit: DarkFit) -> HeldBack | None:
+    """Return the frame that a stack lends to the comparison; None where the stack is too short for that."""
+    if sums.held_back_dn is None or sums.held_back_row_means_dn is None:
+        return None
+    mean = sums.mean_dn[sums.sample_rows]
+    rows = sums.held_back_row_means_dn - sums.row_means_dn.mean(axis=0)
+    real = sums.held_back_dn - mean - np.float32(rows.mean())
+    return HeldBack(mean, real, ordinary_pixels(sums), rows, sums.frames, sums.whole_numbers, fit)
 
 
 def compare(sums: DarkSums, fit: DarkFit, *, seed: int = 1) -> tuple[Distance, ...]:
@@ -63,58 +109,104 @@ def compare(sums: DarkSums, fit: DarkFit, *, seed: int = 1) -> tuple[Distance, .
     Returns
     -------
     tuple of Distance
-        One for each of `MODELS`; empty where no frame was held back.
+        "gaussian" and "eld"; empty where no frame was held back.
+    """
+    held = held_back(sums, fit)
+    return () if held is None else compare_held(held, seed=seed)
+
+
+def compare_held(held: HeldBack, proxy: DrawPixels | None = None, *, seed: int = 1) -> tuple[Distance, ...]:
+    """Compare a held-back frame with frames drawn from each model.
+
+    Parameters
+    ----------
+    held : HeldBack
+        The frame.
+    proxy : callable, optional
+        Draws the pixels of "pnnp"; without it that model is left out.
+    seed : int
+        Of the drawn frames; all models share their rows and columns.
+
+    Returns
+    -------
+    tuple of Distance
+        One for each model.
 
     Notes
     -----
     Real residuals are taken against the mean of n other frames, which adds sigma**2 / n; the drawn ones get as much.
+    Up to 16 frames are drawn for the one, so that only the real one's own chance is left in the numbers.
     """
-    if sums.held_back_dn is None or sums.held_back_row_means_dn is None:
-        return ()
-    mean = sums.mean_dn[sums.sample_rows]
-    rows = sums.held_back_row_means_dn - sums.row_means_dn.mean(axis=0)
-    jitter = float(rows.mean())
-    real = (sums.held_back_dn - mean - np.float32(jitter)).ravel()
-    kept = ordinary_pixels(sums).ravel()
+    return tuple(_distance(model, held, proxy, seed) for model in MODELS if model != "pnnp" or proxy is not None)
+
+
+def _draw(model: str, held: HeldBack, proxy: DrawPixels | None, seed: int) -> Planes:
+    """Draw one frame's noise against the mean of n others, (R, W) [DN]."""
+    fit, shape = held.fit, held.mean_dn.shape
     generator = np.random.default_rng(seed)
-    return tuple(_distance(model, sums, fit, mean, real, kept, rows, generator) for model in MODELS)
-
-
-def _distance(
-    model: str,
-    sums: DarkSums,
-    fit: DarkFit,
-    mean: npt.NDArray[np.float32],
-    real: npt.NDArray[np.float32],
-    kept: npt.NDArray[np.bool_],
-    rows: FloatArray,
-    generator: np.random.Generator,
-) -> Distance:
-    width = sums.mean_dn.shape[1]
     read, row, column = fit.read_sigma_dn.value, fit.row_sigma_dn.value, fit.column_sigma_dn.value
-    shape = mean.shape
+    lines = np.float32(row) * generator.standard_normal((shape[0], 1), np.float32)
+    lines = lines + np.float32(column) * generator.standard_normal((1, shape[1]), np.float32)
+    blurred = generator.standard_normal(shape, np.float32) * np.float32(read / math.sqrt(held.frames))
     if model == "gaussian":
         noise = generator.standard_normal(shape, np.float32) * np.float32(math.sqrt(read**2 + row**2 + column**2))
-        row_sigma = 0.0
+    elif model == "pnnp" and proxy is not None:
+        noise = lines + proxy(shape, fit.iso, seed)
     else:
         share = np.clip(generator.random(shape), 1e-12, 1 - 1e-12)
-        noise = (fit.read_scale_dn.value * quantile(share, fit.read_lambda.value)).astype(np.float32)
-        noise += row * generator.standard_normal((shape[0], 1), np.float32)
-        noise += column * generator.standard_normal((1, width), np.float32)
-        row_sigma = row
-    drawn = noise
-    if sums.whole_numbers:
-        drawn = np.rint(mean + noise) - mean
-    drawn = drawn + generator.standard_normal(shape, np.float32) * np.float32(read / math.sqrt(sums.frames))
-    drawn = drawn.ravel()
-    real, drawn = real[kept], drawn[kept]
+        noise = lines + (fit.read_scale_dn.value * quantile(share, fit.read_lambda.value)).astype(np.float32)
+    if held.whole_numbers:
+        noise = np.rint(held.mean_dn + noise) - held.mean_dn
+    return (noise + blurred).astype(np.float32)
+
+
+def _distance(model: str, held: HeldBack, proxy: DrawPixels | None, seed: int) -> Distance:
+    draws = min(_MOST_DRAWS, max(1, math.ceil(_DRAWN_VALUES / held.real_dn.size)))
+    frames = [_draw(model, held, proxy, seed + 1000 * number) for number in range(draws)]
+    real, drawn = held.real_dn[held.kept], np.concatenate([frame[held.kept] for frame in frames])
     forward, inverse, dropped = divergence(real, drawn)
-    edge = _TAIL_SIGMAS * math.sqrt((read**2 + row**2 + column**2 + 1 / 12) * (1 + 1 / sums.frames))
-    beyond = [float(np.count_nonzero(np.abs(values) > edge)) + 0.5 for values in (real, drawn)]
-    seen = float(rows.std())
-    white = fit.pixel_variance_dn2.value / width
-    expected = math.sqrt((row_sigma**2 + white) * (1 + 1 / sums.frames))
-    return Distance(model, forward, inverse, dropped, quantile_r2(real, drawn), beyond[0] / beyond[1], seen / expected)
+    fit, added = held.fit, 1 + 1 / held.frames
+    read, row, column = fit.read_sigma_dn.value, fit.row_sigma_dn.value, fit.column_sigma_dn.value
+    edge = _TAIL_SIGMAS * math.sqrt((read**2 + row**2 + column**2 + 1 / 12) * added)
+    beyond = [(np.count_nonzero(np.abs(values) > edge) + 0.5) / values.size for values in (real, drawn)]
+    row_sigma = 0.0 if model == "gaussian" else row
+    expected = math.sqrt((row_sigma**2 + fit.pixel_variance_dn2.value / held.mean_dn.shape[1]) * added)
+    return Distance(
+        model=model,
+        kl_forward=forward,
+        kl_inverse=inverse,
+        dropped=dropped,
+        quantile_r2=quantile_r2(real, drawn),
+        tail_ratio=float(beyond[0] / beyond[1]),
+        row_ratio=float(held.rows_dn.std()) / expected,
+        correlation=neighbour_correlation(frames[0], held.kept),
+        real_correlation=neighbour_correlation(held.real_dn, held.kept),
+    )
+
+
+def neighbour_correlation(noise: Planes, kept: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the autocorrelation at one pixel's distance, in a row and in a column.
+
+    Parameters
+    ----------
+    noise : (R, W) array
+        Rows 2k and 2k + 1 are neighbours on the sensor [DN].
+    kept : (R, W) bool
+        Pixels that count.
+
+    Returns
+    -------
+    tuple of float
+        0 for independent pixels; row noise raises the first, column noise the second [1].
+    """
+    even = noise[: noise.shape[0] // 2 * 2]
+    both = kept[: even.shape[0]]
+    pairs = (
+        (even[:, :-1], even[:, 1:], both[:, :-1] & both[:, 1:]),
+        (even[0::2], even[1::2], both[0::2] & both[1::2]),
+    )
+    found = [float(np.corrcoef(one[inside], two[inside])[0, 1]) for one, two, inside in pairs]
+    return found[0], found[1]
 
 
 def divergence(real: npt.NDArray[np.floating], drawn: npt.NDArray[np.floating]) -> tuple[float, float, float]:

@@ -114,6 +114,7 @@ def render(found: Calibration) -> str:
         checks=found.checks,
         figures=figures,
         tables=[(point, rows(found, index)) for index, point in enumerate(profile.points)],
+        found_proxy=found.proxy is not None,
         fidelity=[(iso, distances) for iso, distances in evidence.fidelity.items() if distances],
     )
 

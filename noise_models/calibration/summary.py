@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ def as_text(found: Calibration, target: Path, page: Path | None) -> list[str]:
     lines += [_line(point) for point in profile.points]
     if profile.breaks_iso:
         lines.append(f"the conversion gain switches at ISO {', '.join(f'{iso:g}' for iso in profile.breaks_iso)}")
+    if found.proxy is not None:
+        lines += _fidelity(found)
     for check in found.checks:
         if check.severity != "ok":
             lines.append(f"{check.severity}: {check.name}: {check.found}. {check.remedy}".rstrip())
@@ -53,6 +56,15 @@ def _line(point: GainPoint) -> str:
     )
 
 
+def _fidelity(found: Calibration) -> list[str]:
+    """Return how far each model's frames are from real ones."""
+    lines = ["    ISO    KL from held-back darks [nat]"]
+    for iso, distances in found.evidence.fidelity.items():
+        if distances:
+            lines.append(f"{iso:7g}    {', '.join(f'{item.model} {item.kl:.5f}' for item in distances)}")
+    return lines
+
+
 def as_record(found: Calibration, target: Path, page: Path | None) -> dict[str, Any]:
     """Return the same as a record of plain values."""
     return {
@@ -62,6 +74,11 @@ def as_record(found: Calibration, target: Path, page: Path | None) -> dict[str, 
         "camera": {"make": found.profile.make, "model": found.profile.model},
         "breaks_iso": list(found.profile.breaks_iso),
         "points": [point.model_dump() for point in found.profile.points],
+        "fidelity": [
+            {"iso": iso, "kl": item.kl, **asdict(item)}
+            for iso, distances in found.evidence.fidelity.items()
+            for item in distances
+        ],
         "checks": [
             {"name": check.name, "severity": check.severity, "found": check.found, "remedy": check.remedy}
             for check in found.checks
