@@ -82,6 +82,8 @@ class NoisyPatches:
         Noisy, house units; float16 or float32, or uint8 with 255 = white.
     steps : sequence of float
         Distance between neighbouring values of each image [house units].
+    results : sequence of (C, H, W) tensor, optional
+        What a teacher makes of each image; batches then hold it as the clean image.
     patch : int
         Side of a patch [px].
     exchange : bool
@@ -94,7 +96,13 @@ class NoisyPatches:
     """
 
     def __init__(
-        self, images: Sequence[Tensor], steps: Sequence[float], *, patch: int = 128, exchange: bool = True
+        self,
+        images: Sequence[Tensor],
+        steps: Sequence[float],
+        results: Sequence[Tensor] | None = None,
+        *,
+        patch: int = 128,
+        exchange: bool = True,
     ) -> None:
         large = [index for index, image in enumerate(images) if min(image.shape[1:]) >= patch]
         if not large:
@@ -102,29 +110,35 @@ class NoisyPatches:
                 f"Patches need images of at least {patch} pixels a side, but none of the {len(images)} is. "
                 "Choose a smaller patch (--set source_options.patch=32) or larger images."
             )
-        self.images, self.steps = [images[index] for index in large], [float(steps[index]) for index in large]
+        self.images = [(images[index],) if results is None else (images[index], results[index]) for index in large]
+        self.steps = [float(steps[index]) for index in large]
         self.patch, self.exchange = patch, exchange
-        self.areas = torch.tensor([float(image.shape[1] * image.shape[2]) for image in self.images])
+        self.areas = torch.tensor([float(image[0].shape[1] * image[0].shape[2]) for image in self.images])
 
     def draw(self, batch: int, *, generator: torch.Generator) -> NoisyBatch:
         """Return ``batch`` patches (B, C, patch, patch)."""
         crops, steps = zip(*(self._crop(generator) for _ in range(batch)), strict=True)
-        return NoisyBatch(torch.stack(crops), None, None, torch.tensor(steps))
+        noisy, *results = (torch.stack(parts) for parts in zip(*crops, strict=True))
+        return NoisyBatch(noisy, results[0] if results else None, None, torch.tensor(steps))
 
-    def _crop(self, generator: torch.Generator) -> tuple[Tensor, float]:
+    def _crop(self, generator: torch.Generator) -> tuple[list[Tensor], float]:
+        """Return a crop of an image, and the same of its teacher's result, and the step of its values."""
         index = int(torch.multinomial(self.areas, 1, generator=generator))
-        image, step, side = self.images[index], self.steps[index], self.patch
-        half = min(image.shape[1:]) >= 2 * side and bool(torch.rand((), generator=generator) < 0.25)
+        images, step, side = self.images[index], self.steps[index], self.patch
+        size = images[0].shape[1:]
+        half = min(size) >= 2 * side and bool(torch.rand((), generator=generator) < 0.25)
         side *= 2 if half else 1
-        top, left = (int(torch.randint(size - side + 1, (), generator=generator)) for size in image.shape[1:])
-        crop = as_house_units(image[:, top : top + side, left : left + side])
-        if half:
-            crop, step = functional.avg_pool2d(crop[None], 2)[0], step / 4
-        if self.exchange:
-            crop = crop[torch.randperm(crop.shape[0], generator=generator)]
-        crop = turn_planes(crop, int(torch.randint(8, (), generator=generator)))
+        top, left = (int(torch.randint(length - side + 1, (), generator=generator)) for length in size)
+        order = torch.randperm(images[0].shape[0], generator=generator) if self.exchange else slice(None)
+        turn = int(torch.randint(8, (), generator=generator))
         dimmed = float(log_uniform(0.5, 1.0, 1, generator)) if torch.rand((), generator=generator) < 0.3 else 1.0
-        return crop * dimmed, step * dimmed
+        crops = []
+        for image in images:
+            crop = as_house_units(image[:, top : top + side, left : left + side])[order]
+            if half:
+                crop = functional.avg_pool2d(crop[None], 2)[0]
+            crops.append(turn_planes(crop, turn) * dimmed)
+        return crops, step * dimmed / (4 if half else 1)
 
 
 class FixedNoise:
@@ -145,8 +159,6 @@ class FixedNoise:
         Keys of `RANGES`.
     seed : int
         Of the noise.
-    clean : bool
-        Whether batches hold the clean image and its noise as well: for a supervised twin.
     """
 
     cases: ClassVar[tuple[str, ...]] = ("sigma25", "zeta0.01", "sigma50")

@@ -54,24 +54,13 @@ SOURCES: Final[dict[str, Callable[..., Any]]] = {
 """What makes pairs of photographs, by the word that a recipe uses."""
 
 
-def make_source(recipe: Recipe, root: Path, **more: Any) -> PairSource:
-    """Load the clean images of a recipe, and make the source of its pairs of them.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Names the source, its options and the data.
-    root : Path
-        Data root.
-    more
-        Arguments of the source that a recipe cannot write down, such as ``cameras``.
+def source_class(recipe: Recipe) -> Callable[..., Any]:
+    """Return what makes the pairs of a recipe, its options checked by name.
 
     Raises
     ------
     RecipeError
-        If the source or one of its options is not known, or the data is not of its kind.
-    ManifestError
-        If a dataset is not where it should be.
+        If the source or one of its options is not known.
     """
     if recipe.source not in SOURCES:
         raise RecipeError(f"Source '{recipe.source}' is not known. {nearest(recipe.source, SOURCES)}")
@@ -80,13 +69,34 @@ def make_source(recipe: Recipe, root: Path, **more: Any) -> PairSource:
     for name in recipe.source_options:
         if name not in options:
             raise RecipeError(f"source_options: '{recipe.source}' has no option '{name}'. {nearest(name, options)}")
+    return kind
+
+
+def make_source(recipe: Recipe, root: Path) -> PairSource:
+    """Load the clean images of a recipe, and make the source of its pairs of them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Names the source, its options and the data.
+    root : Path
+        Data root.
+
+    Raises
+    ------
+    RecipeError
+        If the source or one of its options is not known, or the data is not of its kind.
+    ManifestError
+        If a dataset is not where it should be.
+    """
+    kind = source_class(recipe)
     clean, held_out = load_clean(recipe, root)
     if clean[0].is_floating_point() and kind is not CameraPairs:
         raise RecipeError(
             f"data_folder {recipe.data_folder} holds RAW files, but the source '{recipe.source}' learns from "
             "photographs. Choose source = 'camera-pairs', or a folder of photographs."
         )
-    return kind(clean, held_out, **recipe.source_options, **more)
+    return kind(clean, held_out, **recipe.source_options)
 
 
 class Trainer:
@@ -172,7 +182,7 @@ class Trainer:
             steps=result.steps,
             hours=round(result.seconds / 3600, 2),
             machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
-            revision=_revision(),
+            revision=revision(),
         )
         names = "+".join(recipe.validation) or "held-out"
         measured = dict(recipe.card.measured)
@@ -207,7 +217,8 @@ def make_learner(recipe: Recipe) -> nn.Module:
     return model
 
 
-def _revision() -> str:
+def revision() -> str:
+    """Return the git revision of the code, empty where it is not known."""
     try:
         return subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],

@@ -105,7 +105,10 @@ def save_model(path: Path, card: ModelCard, tensors: Mapping[str, torch.Tensor])
 
     Tensors are stored as float16, half the size of what the network computes with.
     """
-    stored = {name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in tensors.items()}
+    stored = {
+        name: tensor.detach().cpu().to(torch.float16).clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     card = card.model_copy(update={"sha256": checksum(stored)})
     text = card.model_dump_json(indent=2)
     with atomic_target(path) as target:
@@ -121,7 +124,7 @@ def checksum(tensors: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()
 
 

@@ -69,7 +69,7 @@ class ConditionalBlindSpotDenoiser(nn.Module):
         L_self = |f(x; seeing) - x|                                                                   (2)
         L_inv = |RS2(f(x; seeing)) - stop(f(RS2(x); blind))|, RS2 one random pixel of 2 x 2, the same ones on both
         sides                                                                                         (3)
-        L = L_blind + w (L_self + 2 L_inv), w rising from 0 to 1                                      (4)
+        L = L_blind + w (L_self + 2 L_inv), w rising from 0 to 1 while it trains                      (4)
         """
         mean, deviation = _statistics(batch.noisy)
         x = (batch.noisy - mean) / deviation
@@ -78,7 +78,7 @@ class ConditionalBlindSpotDenoiser(nn.Module):
         seeing = self.network(x, blind=False).float()
         close = (seeing - x).abs().mean()  # (2)
         invariance = self.invariance(x, seeing, generator)
-        weight = self.ramp.float()
+        weight = self.ramp.float() if self.training else torch.ones_like(blind)
         total = blind + weight * (close + INVARIANCE * invariance)  # (4)
         if self.training and torch.is_grad_enabled():
             self.ramp = (self.ramp + 1 / self.ramp_steps).clamp_max(1.0)

@@ -133,7 +133,7 @@ def test_the_ramp_and_the_sum_of_losses(model: ConditionalBlindSpotDenoiser, gen
         torch.testing.assert_close(losses["total"].detach(), expected)
     assert weights == [0, 0.25, 0.5, 0.75, 1, 1]
     model.ramp.fill_(0.5)
-    model.eval().loss(batch, generator=generator)
+    assert float(model.eval().loss(batch, generator=generator)["ramp"]) == 1  # judged by the whole of it
     assert float(model.ramp) == 0.5
     paper = ConditionalBlindSpotDenoiser(CARD.model_copy(update={"config": {"channels": 3, "width": 8, "depth": 1}}))
     assert 100_000 / paper.ramp_steps == 0.5

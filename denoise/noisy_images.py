@@ -1,0 +1,96 @@
+"""A user's own noisy images: read into memory, and looked at for which method fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denoise.errors import RecipeError
+from denoise.images import Photo, RawImage
+from denoise.io import READERS, read
+from denoise.noisy_sources import as_house_units
+from denoise.self_check import NoiseCorrelation, noise_correlation
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyImage:
+    """A noisy file in memory."""
+
+    name: str
+    """Of the file."""
+    kind: str
+    """"raw" or "photo"."""
+    planes: Tensor
+    """(C, H, W): uint8 of an 8-bit picture, else float16 house units."""
+    step: float
+    """Distance between neighbouring values [house units]."""
+
+
+def find_noisy(folder: Path) -> list[Path]:
+    """Return the pictures and RAW files of a folder, in order of name.
+
+    Raises
+    ------
+    RecipeError
+        If there is none.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS) if folder.is_dir() else []
+    if not files:
+        raise RecipeError(f"--noisy {folder} was given, but it holds no picture and no RAW file. Check the folder.")
+    return files
+
+
+def read_noisy(files: Sequence[Path]) -> list[NoisyImage]:
+    """Read noisy files into memory; RAW mosaics as packed planes.
+
+    Raises
+    ------
+    RecipeError
+        If they are not all of one kind, or have different numbers of planes.
+    """
+    images = []
+    for path in files:
+        image = read(path)
+        if not isinstance(image, RawImage | Photo):
+            raise RecipeError(f"{path.name} is a {image.kind}; photographs or RAW files were expected. Take it out.")
+        if isinstance(image, Photo) and image.pixels.dtype == np.uint8:
+            planes = torch.from_numpy(np.ascontiguousarray(image.pixels.transpose(2, 0, 1)))
+        else:
+            planes = image.to_tensor().half()
+        levels = image.white if isinstance(image, Photo) else image.white_dn - float(image.black_dn.mean())
+        images.append(NoisyImage(path.name, image.kind, planes, 1 / levels))
+    kinds = {(image.kind, len(image.planes)): image.name for image in images}
+    if len(kinds) > 1:
+        found = ", ".join(f"{name} ({kind}, {planes} planes)" for (kind, planes), name in kinds.items())
+        raise RecipeError(
+            f"Noisy images of one kind were expected, but found {found}. Put each kind in its own folder."
+        )
+    return images
+
+
+def measure_correlation(images: Sequence[NoisyImage]) -> NoiseCorrelation:
+    """Return the correlation of the noise of the middle image, by `noise_correlation` of each one's middle."""
+    found = [noise_correlation(as_house_units(middle(image.planes, 1600))) for image in images]
+    told = sorted((each for each in found if each.along), key=lambda each: max(each.along[0], each.down[0]))
+    return told[len(told) // 2] if told else found[0]
+
+
+def advise(found: NoiseCorrelation, method: str) -> str:
+    """Return a warning if a method does not fit what was measured, in words for a user; empty if it fits."""
+    method = "cbsn" if method == "cbsn-teacher" else method
+    if found.method == method:
+        return ""
+    if found.method is None:
+        return f"warning: neither noise2score nor cbsn fits these images: {found.reason}."
+    return f"warning: {found.method} would fit these images, and {method} was asked for: {found.reason}."
+
+
+def middle(planes: Tensor, side: int) -> Tensor:
+    """Return the middle of (C, H, W), at most ``side`` on a side."""
+    top, left = (max(0, (size - side) // 2) for size in planes.shape[1:])
+    return planes[:, top : top + side, left : left + side]

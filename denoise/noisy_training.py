@@ -1,0 +1,232 @@
+"""Train on noisy images alone: the loop, its self-supervised judge, and the teacher before the student."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import platform
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from denoise.card import ModelCard, Training
+from denoise.denoiser import Denoiser
+from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
+from denoise.noise_from_score import estimate_parameter, respond
+from denoise.noisy_images import NoisyImage, middle
+from denoise.noisy_sources import NoisyPatches, as_house_units
+from denoise.recipe import Recipe, load_recipe
+from denoise.self_check import self_check
+from denoise.trainer import make_learner, revision
+from denoise.training import Loop, LoopResult, Progress
+from denoise.weights import load_model, save_model
+from noise_models.level import NoiseLevel
+
+METHODS: Final = ("noise2score", "cbsn", "cbsn-teacher")
+"""What learns from noisy images alone."""
+_LOG = logging.getLogger(__name__)
+_JUDGED: Final = 16
+_CHECKED: Final = 512
+_TILE: Final = 256
+
+
+def fit_recipe(recipe: Recipe, images: Sequence[NoisyImage]) -> Recipe:
+    """Return the recipe for images of another kind or number of planes than it was written for."""
+    kind, planes = images[0].kind, len(images[0].planes)
+    if recipe.card.config["channels"] == planes and recipe.card.domain in (kind, "any"):
+        return recipe
+    config = recipe.card.config | {"channels": planes}
+    multiple = recipe.card.multiple_of
+    if "fold" in config and kind == "raw":
+        multiple //= config["fold"]
+        config["fold"] = 1
+    card = recipe.card.model_copy(
+        update={"config": config, "channels": (planes,), "domain": kind, "multiple_of": max(multiple, 8)}
+    )
+    return recipe.model_copy(update={"card": card})
+
+
+def train_on_noisy(
+    recipe: Recipe,
+    images: Sequence[NoisyImage],
+    output: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    device: Literal["auto", "cpu"] = "auto",
+    data: tuple[str, ...] = ("a folder of the user's",),
+    progress: Callable[[Progress], None] | None = None,
+) -> ModelCard:
+    """Train a model on noisy images alone and write it.
+
+    The weights kept are those with the least loss on fixed patches, of images held back where there are ten or more.
+    A student's teacher is trained first, unless its weights are there.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the method "noise2score", "cbsn" or "cbsn-teacher". ``source_options``: ``patch``, and for a student
+        ``teacher``, a recipe or a weights file, and ``turns``, over how many turns its results are averaged, 1 or 8.
+    images : sequence of NoisyImage
+        All of one kind.
+    output : Path
+        The ``.safetensors`` file; checkpoints go to a folder of its name with ``.training``.
+    seed, resume, device, progress
+        As of `denoise.training.Loop`.
+    data : tuple of str
+        What the card says that it learned from.
+
+    Raises
+    ------
+    RecipeError
+        If there is a training there already, or none to go on with.
+    """
+    recipe = fit_recipe(recipe, images)
+    folder = output.with_suffix(".training")
+    results = None
+    if recipe.card.method == "cbsn":
+        teacher = _teacher(
+            recipe, images, output, seed=seed, resume=resume, device=device, data=data, progress=progress
+        )
+        turns = int(recipe.source_options.get("turns", 1))
+        _LOG.info("the teacher denoises %d images", len(images))
+        results = [teach(teacher, as_house_units(image.planes), turns=turns).half() for image in images]
+    source, held_out = _sources(recipe, images, results)
+    judge = _Judge(held_out, images[-1])
+    torch.manual_seed(seed)
+    loop = Loop(make_learner(recipe), source, recipe, folder, seed=seed, score=judge, device=device)
+    if resume:
+        loop.load_checkpoint()
+    result = loop.run(_without_score(progress))
+    return save_model(output, _card(recipe, output, data, result), result.weights)
+
+
+def teach(teacher: nn.Module, noisy: Tensor, *, turns: int = 1) -> Tensor:
+    """Return a teacher's result for a whole image (C, H, W), tile by tile with the margin that it sees.
+
+    Parameters
+    ----------
+    teacher : ConditionalBlindSpotDenoiser
+        Its seeing state denoises; the image is normalised as a whole.
+    noisy : (C, H, W) tensor
+        House units.
+    turns : int
+        1, or 8 to average the results of all turns and mirrors.
+    """
+    assert isinstance(teacher, ConditionalBlindSpotDenoiser)
+    reach, network = teacher.network.reach, teacher.network.eval()
+    mean = noisy.mean((1, 2), keepdim=True)
+    deviation = noisy.std((1, 2), correction=0, keepdim=True).clamp_min(1 / 256)
+    total = torch.zeros_like(noisy)
+    for turn in range(turns):
+        seen = _turned((noisy - mean) / deviation, turn)
+        padded = functional.pad(seen[None], (reach,) * 4, mode="reflect")
+        result = torch.empty_like(seen)
+        for top in range(0, seen.shape[1], _TILE):
+            for left in range(0, seen.shape[2], _TILE):
+                part = padded[..., top : top + _TILE + 2 * reach, left : left + _TILE + 2 * reach]
+                with torch.inference_mode():
+                    done = network(part, blind=False)[0, :, reach:-reach, reach:-reach]
+                result[:, top : top + _TILE, left : left + _TILE] = done
+        total += _turned(result, turn, back=True)
+    return total / turns * deviation + mean
+
+
+def _turned(planes: Tensor, turn: int, *, back: bool = False) -> Tensor:
+    """Mirror and transpose (C, H, W) in one of eight ways, or undo it."""
+    mirrored = [axis for axis, bit in ((2, 1), (1, 2)) if turn & bit]
+    if back:
+        return (planes.transpose(1, 2) if turn & 4 else planes).flip(mirrored)
+    planes = planes.flip(mirrored)
+    return planes.transpose(1, 2) if turn & 4 else planes
+
+
+def _teacher(recipe: Recipe, images: Sequence[NoisyImage], output: Path, **options: Any) -> nn.Module:
+    """Load the teacher of a student, or train it beside the student."""
+    name = str(recipe.source_options.get("teacher", "cbsn-teacher"))
+    path = Path(name) if name.endswith(".safetensors") else output.with_name(f"{output.stem}-teacher.safetensors")
+    if not path.is_file() and not name.endswith(".safetensors"):
+        folder = path.with_suffix(".training")
+        options["resume"] = options["resume"] and folder.is_dir()
+        train_on_noisy(load_recipe(name), images, path, **options)
+    return cast(nn.Module, load_model(str(path)))
+
+
+def _sources(
+    recipe: Recipe, images: Sequence[NoisyImage], results: list[Tensor] | None
+) -> tuple[NoisyPatches, NoisyPatches]:
+    """Return patches to learn from and patches to judge by: of other images, where there are ten."""
+    patch = int(recipe.source_options.get("patch", 128))
+    exchange = images[0].kind == "photo"
+    held = range(9, len(images), 10)
+    groups = [[n for n in range(len(images)) if n not in held], list(held) or list(range(len(images)))]
+    learned, judged = (
+        NoisyPatches(
+            [images[n].planes for n in group], [images[n].step for n in group],
+            None if results is None else [results[n] for n in group], patch=patch, exchange=exchange,
+        )
+        for group in groups
+    )  # fmt: skip
+    return learned, judged
+
+
+class _Judge:
+    """Scores by the loss on the same patches with the same chance, and logs what can be seen without truth."""
+
+    def __init__(self, source: NoisyPatches, shown: NoisyImage) -> None:
+        self.batch = source.draw(_JUDGED, generator=torch.Generator().manual_seed(1))
+        self.crop = as_house_units(middle(shown.planes, _CHECKED))
+
+    def __call__(self, model: nn.Module) -> float:
+        """Return minus the loss of the averaged weights."""
+        device = next(model.parameters()).device
+        batch = dataclasses.replace(
+            self.batch,
+            noisy=self.batch.noisy.to(device),
+            clean=None if self.batch.clean is None else self.batch.clean.to(device),
+        )
+        loss = model.loss(batch, generator=torch.Generator(device).manual_seed(2))  # pyright: ignore[reportCallIssue]
+        self._check(model, self.crop.to(device))
+        return -float(loss["total"])
+
+    def _check(self, model: nn.Module, noisy: Tensor) -> None:
+        denoiser = cast(Denoiser, model)
+        step = max(denoiser.card.multiple_of, 1)
+        height, width = (size // step * step for size in noisy.shape[1:])
+        noisy = noisy[:, :height, :width]
+        level, sigma = None, 0.0
+        if denoiser.card.noise == "required":
+            chance = torch.Generator(noisy.device).manual_seed(3)
+            sigma = estimate_parameter(respond(model.score, noisy[None], generator=chance), "gaussian")  # pyright: ignore
+            level = NoiseLevel(np.zeros(1), np.array([sigma**2]), "estimated")
+        found = self_check(noisy, denoiser.denoise(noisy[None], level)[0].float())
+        said = ", ".join(f"{name} {value:g}" for name, value in found.to_dict().items() if value is not None)
+        _LOG.info("self-check%s: %s", "" if level is None else f" at an estimated sigma of {255 * sigma:.2f}", said)
+
+
+def _without_score(progress: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
+    """Hide the score from the progress: it is no PSNR."""
+    if progress is None:
+        return None
+    return lambda now: progress(dataclasses.replace(now, score=math.nan))
+
+
+def _card(recipe: Recipe, output: Path, data: tuple[str, ...], result: LoopResult) -> ModelCard:
+    """Return the recipe's card with what the training found out; a user's own model is named after its file."""
+    own = data == ("a folder of the user's",)
+    name = re.sub(r"[^a-z0-9]+", "-", output.stem.lower()).strip("-")
+    identity = f"{recipe.card.method}.{name}" if own else recipe.card.id
+    training = Training(
+        recipe=recipe.name, data=data, noise="the images' own; no clean image was seen", steps=result.steps,
+        hours=round(result.seconds / 3600, 2), machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
+        revision=revision(),
+    )  # fmt: skip
+    licence = "the user's own images" if own else recipe.card.licence_data
+    return recipe.card.model_copy(update={"id": identity, "training": training, "licence_data": licence})

@@ -1,0 +1,133 @@
+"""Training on a folder of noisy files alone: from the files to a model that denoises them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from denoise.errors import RecipeError
+from denoise.images import Photo
+from denoise.io import read, write
+from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
+from denoise.noisy_images import NoisyImage, advise, find_noisy, measure_correlation, read_noisy
+from denoise.noisy_sources import NoisyPatches
+from denoise.noisy_training import fit_recipe, teach, train_on_noisy
+from denoise.recipe import Recipe, load_recipe
+from denoise.simulate import simulate_raw
+from denoise.weights import load_model
+from noise_models.level import NoiseLevel
+from noise_models.profile_shelf import load_profile
+
+
+def scene(side: int = 192) -> torch.Tensor:
+    rows, columns = torch.meshgrid(torch.arange(float(side)), torch.arange(float(side)), indexing="ij")
+    waves = 0.45 + 0.2 * torch.sin(rows / 25) * torch.cos(columns / 31) + 0.1 * ((columns // 48) % 2)
+    return torch.stack([waves, 0.9 * waves, 0.8 * waves + 0.1])
+
+
+def noisy_images(count: int = 3, blur: bool = False) -> list[NoisyImage]:
+    generator = torch.Generator().manual_seed(11)
+    images = []
+    for number in range(count):
+        noise = torch.randn(1, 3, 192, 192, generator=generator)
+        if blur:
+            noise = functional.conv2d(noise, torch.full((3, 1, 3, 3), 1 / 3), padding=1, groups=3)
+        values = ((scene() + 0.08 * noise[0]) * 255).round().clamp(0, 255).to(torch.uint8)
+        images.append(NoisyImage(f"{number}.png", "photo", values, 1 / 255))
+    return images
+
+
+def tiny(name: str, **changes: object) -> Recipe:
+    loop = {"warm_up": 2, "precision": "float32", "tensorboard": False, "ema": 0.9, "batch": 2}
+    return load_recipe(name, loop | changes)
+
+
+def test_noise2score_from_noisy_images_to_a_model_that_denoises(tmp_path: Path) -> None:
+    changes = {"card.config.widths": [8, 16], "card.config.blocks": 1, "source_options.patch": 32, "steps": 40,
+               "learning_rate": 0.02}  # fmt: skip
+    output = tmp_path / "mine.safetensors"
+    card = train_on_noisy(tiny("noise2score", **changes), noisy_images(), output)
+    assert card.id == "noise2score.mine"
+    assert card.training is not None
+    assert card.training.data == ("a folder of the user's",)
+    model = load_model(str(output))
+    noisy = noisy_images(1)[0].planes.float()[None] / 255
+    with torch.inference_mode():
+        denoised = model.denoise(noisy, NoiseLevel(np.zeros(1), np.array([0.08**2])))
+    before, after = ((image - scene()).square().mean() for image in (noisy, denoised))
+    assert float(after) < 0.8 * float(before)
+    with pytest.raises(RecipeError, match="--resume"):
+        train_on_noisy(tiny("noise2score", **changes), noisy_images(), output)
+
+
+def test_cbsn_trains_its_teacher_first_and_the_student_learns_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"card.config.width": 8, "card.config.depth": 1, "source_options.patch": 40}
+    teacher = tiny("cbsn-teacher", steps=3, **small)
+    monkeypatch.setattr("denoise.noisy_training.load_recipe", lambda _: teacher)
+    student = tiny("cbsn", steps=3, **{"card.config.widths": [8, 16], "source_options.patch": 32})
+    card = train_on_noisy(student, noisy_images(blur=True), tmp_path / "mine.safetensors")
+    assert card.method == "cbsn"
+    assert (tmp_path / "mine-teacher.safetensors").is_file()
+    trained = load_model(str(tmp_path / "mine-teacher.safetensors"))
+    assert float(trained.ramp) == pytest.approx(3 / 5000, rel=1e-3)  # type: ignore[attr-defined]
+
+
+def test_a_teacher_works_the_same_in_tiles_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its result of a whole image, tile by tile with margins, is that of one pass with reflected borders."""
+    torch.manual_seed(3)
+    small = {"card.config.width": 8, "card.config.depth": 2}
+    teacher = ConditionalBlindSpotDenoiser(load_recipe("cbsn-teacher", small).card)
+    noisy = torch.rand(3, 70, 90, generator=torch.Generator().manual_seed(4))
+    whole = teach(teacher, noisy)
+    monkeypatch.setattr("denoise.noisy_training._TILE", 32)
+    torch.testing.assert_close(teach(teacher, noisy), whole, rtol=1e-4, atol=1e-5)
+    turned = teach(teacher, noisy, turns=8)
+    mirrored = teach(teacher, noisy.flip(2), turns=8).flip(2)
+    torch.testing.assert_close(turned, mirrored, rtol=1e-4, atol=1e-5)
+
+
+def test_the_advice_follows_the_correlation() -> None:
+    independent, correlated = measure_correlation(noisy_images()), measure_correlation(noisy_images(blur=True))
+    assert advise(independent, "noise2score") == ""
+    assert advise(correlated, "cbsn") == advise(correlated, "cbsn-teacher") == ""
+    assert "cbsn would fit" in advise(correlated, "noise2score")
+    smooth = [NoisyImage("a.png", "photo", (scene() * 255).to(torch.uint8), 1 / 255)]
+    assert "neither" in advise(measure_correlation(smooth), "cbsn")
+
+
+def test_files_are_read_with_their_kind_and_steps(tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    pixels = (scene(64) * 255).permute(1, 2, 0).numpy().astype(np.uint8)
+    raw, _ = simulate_raw(pixels, load_profile("xiaomi-redmi-k30"), 1600)
+    write(folder / "a.dng", raw)
+    images = read_noisy(find_noisy(folder))
+    assert images[0].kind == "raw"
+    assert images[0].planes.shape[0] == 4
+    torch.testing.assert_close(images[0].planes.float(), read(folder / "a.dng").to_tensor(), rtol=1e-3, atol=1e-4)
+    fitted = fit_recipe(load_recipe("noise2score"), images)
+    assert (fitted.card.config["channels"], fitted.card.config["fold"], fitted.card.domain) == (4, 1, "raw")
+    write(folder / "b.png", Photo(np.full((32, 32, 3), 51, np.uint8)))
+    picture = read_noisy([folder / "b.png"])[0]
+    assert picture.planes.dtype == torch.uint8
+    assert picture.step == 1 / 255
+    with pytest.raises(RecipeError, match="one kind"):
+        read_noisy(find_noisy(folder))
+    with pytest.raises(RecipeError, match="holds no picture"):
+        find_noisy(tmp_path / "none")
+
+
+def test_the_teachers_result_is_cropped_like_the_image() -> None:
+    generator = torch.Generator().manual_seed(5)
+    image = torch.rand(3, 64, 64, generator=generator)
+    patches = NoisyPatches([image], [0.0], [2 * image], patch=16)
+    for _ in range(8):
+        batch = patches.draw(2, generator=generator)
+        assert batch.clean is not None
+        torch.testing.assert_close(batch.clean, 2 * batch.noisy)
