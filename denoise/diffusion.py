@@ -10,7 +10,8 @@ References
 .. [1] Z. Shi et al., "Resfusion: Denoising Diffusion Probabilistic Models for Image Restoration Based on Prior
    Residual Noise", NeurIPS 2024.
 .. [2] J. Song, C. Meng, S. Ermon, "Denoising Diffusion Implicit Models", ICLR 2021.
-.. [3] Y. Li et al., "Immiscible Diffusion: Accelerating Diffusion Training with Noise Assignment", NeurIPS 2024.
+.. [3] T. Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", NeurIPS 2022 (`scales`).
+.. [4] Y. Li et al., "Immiscible Diffusion: Accelerating Diffusion Training with Noise Assignment", NeurIPS 2024.
 """
 
 from __future__ import annotations
@@ -67,6 +68,18 @@ class Schedule:
         d(resnoise) / d(R) at a given state = (2 sqrt(abar_t) - 1) / sqrt(1 - abar_t) + share_t              (1)
         """
         return (2.0 * self.root(step) - 1.0) / self.spread(step) + self.resnoise_share(step)  # (1)
+
+    def scales(self, step: int) -> tuple[float, float]:
+        """Return what of a state, and what of a network's output, make the clean image x0 - y of unit variance.
+
+        Notes
+        -----
+        x_t - sqrt(abar_t) y = a (x0 - y) + s eps, a = 2 sqrt(abar_t) - 1, s = sqrt(1 - abar_t):
+        x0 - y = a / (a^2 + s^2) (x_t - sqrt(abar_t) y) + s / sqrt(a^2 + s^2) network                          (2)
+        """
+        share, spread = 2.0 * self.root(step) - 1.0, self.spread(step)
+        power = share**2 + spread**2
+        return share / power, spread / power**0.5  # (2)
 
 
 def resfusion_schedule(length: int = 12) -> Schedule:

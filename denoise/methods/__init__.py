@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from denoise.card import ModelCard
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser, DistilledBlindSpot
 from denoise.methods.classical import CLASSICAL_CARD, ClassicalDenoiser
+from denoise.methods.cube_diffusion import CubeDiffusion
 from denoise.methods.noise2score import Noise2Score
 from denoise.methods.supervised import SupervisedDenoiser
 
@@ -40,6 +41,7 @@ METHODS: Final[dict[str, Method]] = {
     "noise2score": Method(Noise2Score),
     "cbsn": Method(DistilledBlindSpot),
     "cbsn-teacher": Method(ConditionalBlindSpotDenoiser),
+    "cube-diffusion": Method(CubeDiffusion),
 }
 
 DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {

@@ -78,6 +78,17 @@ def test_steps_of_the_recursion_have_the_closed_form() -> None:
         assert schedule.spread(step) ** 2 == pytest.approx(variance)
 
 
+@pytest.mark.parametrize("step", range(5))
+def test_what_the_network_is_to_give_has_unit_variance(step: int, generator: torch.Generator) -> None:
+    schedule, count = resfusion_schedule(), 50_000
+    clean, noise = drawn(generator, count), drawn(generator, count)
+    state = mixed(clean, torch.zeros_like(clean), noise, schedule, step)
+    skip, scale = schedule.scales(step)
+    network = (clean - skip * state) / scale
+    assert float(network.std()) == pytest.approx(1.0, abs=0.02)
+    assert float((network * state).mean()) == pytest.approx(0.0, abs=0.02)
+
+
 def test_with_the_exact_prediction_every_chain_ends_at_the_clean_image(generator: torch.Generator) -> None:
     schedule = resfusion_schedule()
     clean, anchor = drawn(generator, 1, 2, 16, 16), drawn(generator, 1, 2, 16, 16)

@@ -1,0 +1,100 @@
+"""A first estimate of a cube with what was measured beside it, and how a better one is put together with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_SURE_ERRORS: Final = 5.0
+_SERVED: Final = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class FirstEstimate:
+    """What is known of cubes before a network refines them; house units throughout."""
+
+    cube: Tensor
+    """(B, bands, H, W): the estimate."""
+    rest: Tensor
+    """(B, bands, H, W): what was measured, its stripes taken out, less the estimate."""
+    valid: Tensor
+    """(B, bands, H, W) bool: where ``rest`` is signal and noise only; no dead element, no spike."""
+    sigma: Tensor
+    """(B, bands): noise of what was measured; infinity for a band that holds nothing."""
+
+    def __getitem__(self, index: slice) -> FirstEstimate:
+        """Return some of the cubes."""
+        return FirstEstimate(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def padded(self, bands: int, pixels: int) -> FirstEstimate:
+        """Return it with the last band, row and column repeated until their numbers are multiples."""
+        cube, rest, valid = (pad(part.float(), bands, pixels) for part in (self.cube, self.rest, self.valid))
+        sigma = functional.pad(self.sigma[:, None], (0, -self.sigma.shape[1] % bands), mode="replicate")[:, 0]
+        return FirstEstimate(cube, rest, valid > 0, sigma)
+
+    @property
+    def known_sigma(self) -> Tensor:
+        """(B, bands, 1, 1): the noise, that of the noisiest band where it is not known; never 0."""
+        known = torch.isfinite(self.sigma)
+        sigma = torch.where(known, self.sigma, 0.0)
+        largest = sigma.amax(1, keepdim=True)
+        least = torch.finfo(sigma.dtype).eps * self.cube.abs().amax((1, 2, 3)).clamp_min(1e-12)[:, None]
+        return torch.where(known, sigma, largest).maximum(least)[:, :, None, None]
+
+    @property
+    def unit(self) -> Tensor:
+        """(B, 1, 1, 1): the noise of the typical band."""
+        return self.known_sigma.median(1, keepdim=True).values
+
+
+def pad(cube: Tensor, bands: int, pixels: int) -> Tensor:
+    """Repeat the last band, row and column of (B, C, H, W) until their numbers are multiples."""
+    _, depth, height, width = cube.shape
+    sides = (0, -width % pixels, 0, -height % pixels, 0, -depth % bands)
+    return functional.pad(cube[:, None], sides, mode="replicate")[:, 0]
+
+
+def combine(refined: Tensor, first: FirstEstimate) -> Tensor:
+    """Put a refined estimate and what was measured together, each by its own uncertainty.
+
+    What was measured errs by sigma, known. How far the refined estimate errs shows in what is left: if it were the
+    truth, what is left would be noise of sigma. What there is beyond that, and beyond what chance brings, is its error,
+    v sigma^2. It is measured twice: over every band, and over the spectrum of every pixel, where a small thing that the
+    estimate lost shows. So a band in which the estimate serves badly comes back, and a cube that was nearly clean is
+    not made worse.
+
+    Parameters
+    ----------
+    refined : (B, bands, H, W) tensor
+        House units.
+    first : FirstEstimate
+        Whose ``cube`` was refined.
+
+    Returns
+    -------
+    (B, bands, H, W) tensor
+        refined + w rest', the minimum of variance for two independent estimates                             (1)
+
+    Notes
+    -----
+    w = v / (v + 1),  v = max(0, mean(rest'^2 / sigma^2) - 1 - 5 sqrt(2 / n))                                 (2)
+
+    over n valid values; bands that err as a whole have no say in a pixel's. Of the band's and the pixel's w the larger
+    counts. Where nothing was measured, w = 0.
+    """
+    rest = torch.where(first.valid, first.cube + first.rest - refined, 0.0)
+    energy = (rest / first.known_sigma).square()
+    of_band = _weight(energy, first.valid, (2, 3))
+    served = first.valid & (of_band < _SERVED)
+    of_pixel = _weight(energy * served, served, (1,))
+    return refined + of_band.maximum(of_pixel) * rest  # (1)
+
+
+def _weight(energy: Tensor, valid: Tensor, axes: tuple[int, ...]) -> Tensor:
+    count = valid.sum(axes, keepdim=True).clamp_min(1)
+    excess = (energy.sum(axes, keepdim=True) / count - 1 - _SURE_ERRORS * (2 / count).sqrt()).clamp_min(0)
+    return excess / (excess + 1)  # (2)
