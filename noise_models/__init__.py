@@ -54,5 +54,6 @@ NOISE_MODELS: Final = NoiseModelTable(
         "dark-frames": "noise_models.dark_frames:DarkFrameNoise",
         "virtual": "noise_models.virtual:VirtualCameraNoise",
         "poisson-gaussian": "noise_models.poisson_gaussian:PoissonGaussianNoise",
+        "pushbroom": "noise_models.pushbroom:PushbroomNoise",
     }
 )

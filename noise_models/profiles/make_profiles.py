@@ -19,6 +19,7 @@ import numpy as np
 
 from noise_models.gain_point import ByPosition
 from noise_models.profile import CameraProfile, GainPoint, Provenance, Scatter, StandardErrors
+from noise_models.tukey_lambda import scale_from_sigma
 
 ELD = 'K. Wei et al., "Physics-based noise modeling for extreme low-light photography", TPAMI 44(11), 2022: released'
 PMN = 'H. Feng et al., "Learnability enhancement for low-light raw image denoising", TPAMI 46(1), 2024: released'
@@ -279,6 +280,49 @@ def redmi_k30(line: dict[str, float], bias_by_exposure: dict[str, Any]) -> Camer
     )
 
 
+def finch() -> CameraProfile:
+    """Return the pushbroom of the FINCH satellite as its team modelled it before it flew."""
+    gain = 2**14 / 19000  # 14 bit over the full well [DN/e-]
+    read_lambda = 0.14
+    notes = (
+        "FINCH EYE: 900 to 1700 nm, 10 nm resolution (about 80 bands), 100 m on the ground; an InGaAs detector of 640 "
+        "x 512 elements of 15 um, full well 19000 e-, read noise 500 e-. Design figures, never measured in flight.",
+        "They contradict each other: the dark current of 140000 e-/s over the stated integration of 166.7 ms is 23300 "
+        "e-, more than the full well. Pass an exposure that leaves room for light, such as 20 ms.",
+        "The dark current's own noise is its Poisson noise here; the team's sum takes the square of its mean instead.",
+        "The black level of 2048 DN, 4.8 standard deviations of the read noise, is assumed, so that nothing is cut off "
+        "in the dark; it leaves 16600 e- below white. ISO 100 stands for the one gain.",
+    )
+    return CameraProfile(
+        make="FINCH",
+        model="EYE",
+        aliases=("FINCH",),
+        geometry="pushbroom",
+        cfa="MONO",
+        bit_depth=14,
+        black_dn=cell(2048),
+        white_dn=16383,
+        points=(
+            GainPoint(
+                iso=100.0,
+                gain_dn_per_e=gain,
+                read_scale_dn=scale_from_sigma(500 * gain, read_lambda),
+                read_lambda=read_lambda,
+                dark_current_e_per_s=140e3,
+            ),
+        ),
+        provenance=Provenance(
+            date="2024-06-08",
+            sources=(
+                "UTAT Space Systems: models of the FINCH payload (Teledyne FLIR Tau SWIR)",
+                "FINCH EYE optics, arXiv 2506.17480",
+            ),
+            unverified=("black_dn", "white_dn", "points.iso", "points.read_lambda", "points.dark_current_e_per_s"),
+            notes=notes,
+        ),
+    )
+
+
 def main() -> None:
     """Write every profile beside this file."""
     parser = argparse.ArgumentParser(description="Make the profiles that ship from published parameters.")
@@ -295,6 +339,7 @@ def main() -> None:
         *(eld_camera(line, eld[line.key]) for line in LINES),
         sony_a7m4((options.parameters / "noise_g_SonyA7M4.yaml").read_text(encoding="utf-8")),
         redmi_k30(pmn["loglinear"]["IMX686"], read("pmn_imx686_BLE_t.json")),
+        finch(),
     ]
     for profile in profiles:
         profile.save(options.out / f"{profile.id}.json")

@@ -28,6 +28,7 @@ SHIPPED_IDS = {
     "sony-a7s2",
     "sony-a7s2-eld-line",
     "xiaomi-redmi-k30",
+    "finch-eye",
 }
 
 
