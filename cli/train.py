@@ -16,13 +16,28 @@ from cli import console
 def train(
     recipe: Annotated[str, typer.Argument(help="The name of a shipped recipe, or a .toml file.")] = "",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for checkpoints, metrics and weights.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for checkpoints, metrics and weights; or a .safetensors for --noisy."
+        ),
     ] = None,
     data_root: Annotated[
         Path | None, typer.Option(envvar="DENOISE_DATA", help="Folder that holds the datasets.")
     ] = None,
     data_folder: Annotated[
         Path | None, typer.Option(help="Clean RAW files of your own, or else photographs, instead of the datasets.")
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="A camera.json or an id: go on from the default RAW network on its noise, and compare.")
+    ] = "",
+    noise: Annotated[
+        str, typer.Option(help="Noise of --profile: eld, pnnp or dark-frames; auto: pnnp where the profile has it.")
+    ] = "auto",
+    darks: Annotated[str | None, typer.Option(help="Folder of dark frames, for --noise dark-frames.")] = None,
+    sample: Annotated[Path | None, typer.Option(help="A noisy RAW of the camera, to compare on as well.")] = None,
+    noisy: Annotated[
+        Path | None,
+        typer.Option(help="Noisy photographs or RAW files of your own: for noise2score and cbsn."),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replaces a value of the recipe; repeat it.")
@@ -47,6 +62,8 @@ def train(
         raise console.usage_error("Give a recipe and a folder: denoise train smoke -o runs/smoke, or see --list.")
     if device not in ("auto", "cpu"):
         raise console.usage_error(f"--device {device} was given, but auto or cpu was expected (CUDA is found by auto).")
+    if not profile and (noise != "auto" or darks or sample):
+        raise console.usage_error("--noise, --darks and --sample belong to --profile, which was not given.")
     with console.errors_as_lines(traceback):
         from denoise.engine.device import keep_memory
         from denoise.manifests import data_root as find_root
@@ -57,7 +74,14 @@ def train(
         changes = dict(parse_override(text) for text in set_ or [])
         changes |= {"steps": steps} if steps else {}
         changes |= {"data_folder": str(data_folder)} if data_folder else {}
+        if profile and output is not None and not dry_run:
+            arguments = {"seed": seed, "resume": resume, "device": device, "sample": sample}
+            _train_own_camera(recipe, changes, profile, noise, darks, output, find_root(data_root), arguments)
+            return
         chosen = load_recipe(recipe, changes)
+        if noisy is not None or chosen.source == "noisy-images":
+            _train_on_noisy(chosen, noisy, output, find_root(data_root), seed, resume, device, dry_run)
+            return
         source = make_source(chosen, find_root(data_root))
         if output is None or dry_run:
             _show_probe(chosen, source, device)
@@ -68,6 +92,85 @@ def train(
         with interruption_in_words(), progress_bar() as show:
             card = trainer.run(show)
         _say_result(output, card)
+
+
+def _train_own_camera(
+    name: str, changes: dict[str, Any], profile: str, noise: str, darks: str | None, output: Path, root: Path,
+    arguments: dict[str, Any],
+) -> None:  # fmt: skip
+    """Go on from the default network on one camera's noise, and print how the two compare."""
+    from denoise.exposures import OneCamera, choose_cameras
+    from denoise.own_camera import FINE_TUNING, default_noise, fine_tuning, train_own_camera
+    from denoise.recipe import load_recipe
+    from noise_models.profile_shelf import load_profile
+
+    known = load_profile(profile)
+    kind = default_noise(known) if noise == "auto" else noise
+    camera = choose_cameras(kind, known, darks)
+    assert isinstance(camera, OneCamera)
+    chosen = fine_tuning(load_recipe(name, {**FINE_TUNING, **changes}), known, kind)
+    console.say(f"{chosen.start} goes on as {chosen.card.id}: noise {kind} of {known.id}, {chosen.steps} steps")
+    with interruption_in_words(), progress_bar() as show:
+        card, result = train_own_camera(chosen, camera, output, root, progress=show, **arguments)
+    console.say(f"wrote {output / 'weights.safetensors'}, its card ({card.id}) and comparison.json")
+    _show_comparison(result)
+
+
+def _show_comparison(result: Any) -> None:
+    """Print the figures of both networks, and the verdict."""
+    typer.echo(f"{'case':18}{'images':>7}{'noisy':>9}{'default':>9}{'tuned':>9}{'gain':>8}{'error':>8}   [dB]")
+    for case in result.cases:
+        typer.echo(
+            f"{case.case:18}{case.images:7}{case.noisy_db:9.2f}{case.default_db:9.2f}{case.tuned_db:9.2f}"
+            f"{case.gain_db:+8.2f}{case.error_db:8.2f}"
+        )
+    if result.sample is not None:
+        typer.echo(f"{result.sample.file}: what was removed, checked against the noise of the profile")
+        for word, report in (("default", result.sample.default), ("tuned", result.sample.tuned)):
+            typer.echo(
+                f"  {word:8} {report.verdict:5} edges {report.edge_excess:.2f}, banding {max(report.banding):.3f}, "
+                f"correlation {max(map(abs, report.correlation)):.3f}, noise left {report.noise_left:.2f}, "
+                f"areas unchanged {100 * report.unchanged_share:.0f} %"
+            )
+    typer.echo(result.verdict)
+
+
+def _train_on_noisy(
+    recipe: Any,
+    noisy: Path | None,
+    output: Path | None,
+    root: Path,
+    seed: int,
+    resume: bool,
+    device: str,
+    dry: bool,
+) -> None:
+    """Say what the noise of the images is and whether the method fits, then train on them alone."""
+    from denoise.errors import RecipeError
+    from denoise.manifests import find_files
+    from denoise.noisy_images import advise, find_noisy, measure_correlation, read_noisy
+    from denoise.noisy_training import METHODS, train_on_noisy
+
+    if recipe.card.method not in METHODS:
+        raise RecipeError(
+            f"--noisy was given for {recipe.name}, which learns from clean images. Choose noise2score or cbsn."
+        )
+    files = find_noisy(noisy) if noisy else [path for name in recipe.data for path in find_files(name, root)]
+    images = read_noisy(files)
+    found = measure_correlation(images)
+    console.say(f"{len(images)} images: {found.reason}")
+    if warning := advise(found, recipe.card.method):
+        console.say(warning)
+    if output is None or dry:
+        return
+    target = output if output.suffix == ".safetensors" else output / "weights.safetensors"
+    data = ("a folder of the user's",) if noisy else recipe.data
+    with interruption_in_words(), progress_bar() as show:
+        card = train_on_noisy(
+            recipe, images, target, seed=seed, resume=resume, device="cpu" if device == "cpu" else "auto", data=data,
+            progress=show,
+        )  # fmt: skip
+    console.say(f"wrote {target} and its card ({card.id}); use it: denoise run IN --model {target}")
 
 
 @contextmanager

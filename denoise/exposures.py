@@ -6,8 +6,10 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,7 +21,9 @@ from noise_models.level import NoiseLevel
 from noise_models.profile import CameraProfile
 from noise_models.virtual import draw_camera
 
-_COLOURS = (0, 1, 1, 2)
+MOST_VARIANCE: Final = 0.25
+"""Of the brightened noise at white: nothing is learned where a single exposure says nothing."""
+_COLOURS: Final = (0, 1, 1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,23 +151,34 @@ class OneCamera:
         return Exposure(self.profile, settings, self.noise)
 
 
-def choose_cameras(noise: str, profile: CameraProfile | None) -> Cameras:
+def choose_cameras(noise: str, profile: CameraProfile | None = None, darks: str | None = None) -> Cameras:
     """Return where exposures come from.
+
+    A camera's fixed pattern is left out, as ``denoise run --profile`` takes it out of a photograph; dark frames hold
+    it.
 
     Parameters
     ----------
     noise : str
-        Key of `NOISE_MODELS`: "virtual", or one that is built from a profile alone.
+        Key of `NOISE_MODELS`.
     profile : CameraProfile, optional
         The camera; None for virtual ones.
+    darks : str, optional
+        Folder or glob of its dark frames, for "dark-frames".
 
     Raises
     ------
     RecipeError
-        If a profile is missing, or given to virtual cameras.
+        If a profile or dark frames are missing, or given where they do not belong.
     NoiseModelError
-        If the noise model is not known.
+        If the noise model is not known, or lacks what it needs of the profile.
     """
+    model = NOISE_MODELS[noise]
+    if (noise == "dark-frames") != (darks is not None):
+        raise RecipeError(
+            f"The noise model '{noise}' was asked for {'with' if darks else 'without'} dark frames. "
+            "They belong to noise = 'dark-frames', and to no other: give both, or neither."
+        )
     if noise == "virtual":
         if profile is not None:
             raise RecipeError(
@@ -171,10 +186,35 @@ def choose_cameras(noise: str, profile: CameraProfile | None) -> Cameras:
                 "Choose noise = 'eld' for that camera, or leave the profile out."
             )
         return VirtualCameras()
-    model = NOISE_MODELS[noise]
     if profile is None:
         raise RecipeError(f"The noise model '{noise}' needs a camera. Give its profile, or choose noise = 'virtual'.")
-    return OneCamera(profile, model(profile))
+    if darks is not None:
+        frames = read_darks(darks)
+        return OneCamera(profile, model(profile, frames), sorted(frames))
+    without = {"fixed-pattern"} if noise != "poisson-gaussian" else set()
+    return OneCamera(profile, model(profile, without))
+
+
+def read_darks(place: str) -> dict[float, list[npt.NDArray[np.generic]]]:
+    """Read the dark frames of a folder or glob, by ISO.
+
+    Raises
+    ------
+    RecipeError
+        If a frame does not say its ISO.
+    CalibrationError
+        If there are none.
+    """
+    from denoise.calibration import find_files
+    from denoise.io.frames import read_frame
+
+    frames: dict[float, list[npt.NDArray[np.generic]]] = {}
+    for path in find_files([place], "dark frames"):
+        frame = read_frame(path)
+        if frame.info.iso is None:
+            raise RecipeError(f"The dark frame {path} does not say its ISO. Give RAW files as the camera wrote them.")
+        frames.setdefault(float(frame.info.iso), []).append(np.asarray(frame.mosaic))
+    return frames
 
 
 def longest_ratio(level: NoiseLevel, variance: float) -> float:

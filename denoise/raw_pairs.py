@@ -12,15 +12,13 @@ from torch import Tensor
 
 from denoise.crops import Crops, trim
 from denoise.denoiser import Batch
-from denoise.exposures import Cameras, Exposure, OneCamera, choose_cameras, longest_ratio
+from denoise.exposures import MOST_VARIANCE, Cameras, Exposure, OneCamera, choose_cameras, longest_ratio
 from denoise.unprocess import CameraLook, unprocess
 from noise_models.base import SensorSettings
 from noise_models.eld import EldNoise
 from noise_models.level import NoiseLevel
 from noise_models.profile_shelf import load_profile
 
-MOST_VARIANCE: Final = 0.25
-"""Of the brightened noise at white: nothing is learned where a single exposure says nothing."""
 PUBLISHED_CASES: Final = ((3200.0, 1.0), (12800.0, 4.0), (25600.0, 8.0), (1600.0, 100.0))
 """ISO and ratio of a Sony A7S2, by which weights for any camera are chosen."""
 _EXPOSURE_S: Final = 1 / 30
@@ -45,6 +43,8 @@ class CameraPairs:
         Key of `noise_models.NOISE_MODELS`.
     profile : str, optional
         Id or file of the camera, for any noise but "virtual".
+    darks : str, optional
+        Folder or glob of its dark frames, for the noise "dark-frames".
     cameras : Cameras, optional
         Where exposures come from, instead of ``noise`` and ``profile``.
     cases : sequence of (float, float)
@@ -64,6 +64,7 @@ class CameraPairs:
         cut_at_black: float = 0.03,
         noise: str = "virtual",
         profile: str | None = None,
+        darks: str | None = None,
         cameras: Cameras | None = None,
         cases: Sequence[tuple[float, float]] = PUBLISHED_CASES,
         judge: OneCamera | None = None,
@@ -71,7 +72,7 @@ class CameraPairs:
         self.crops = Crops(photos, 2 * patch)
         self.held_out = held_out
         self.ratio, self.well_exposed, self.cut_at_black = ratio, well_exposed, cut_at_black
-        self.cameras = cameras or choose_cameras(noise, None if profile is None else load_profile(profile))
+        self.cameras = cameras or choose_cameras(noise, None if profile is None else load_profile(profile), darks)
         self._cases = tuple(cases)
         self._judge = judge
 
