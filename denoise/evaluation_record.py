@@ -34,6 +34,10 @@ class Score:
     """The same after the illuminance scalar; None for photographs."""
     seconds: float
     """Wall time of the denoising alone; 0 for the input."""
+    whiteness: float | None = None
+    """Largest autocorrelation of what was taken away; 0 for the input, None for an image too small to say."""
+    edges: float | None = None
+    """Rank correlation of what was taken away with the result's edges; 0 for the input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,7 @@ def _mean(scores: Sequence[Score]) -> Score:
     first = scores[0]
     return Score(
         first.case, f"mean of {len(scores)}", first.method, mean("psnr_db"), mean("ssim"), mean("scaled_psnr_db"),
-        mean("scaled_ssim"), mean("seconds"),
+        mean("scaled_ssim"), mean("seconds"), mean("whiteness"), mean("edges"),
     )  # fmt: skip
 
 

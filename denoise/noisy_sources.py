@@ -159,6 +159,8 @@ class FixedNoise:
         Keys of `RANGES`.
     seed : int
         Of the noise.
+    keep_clean : bool
+        Whether batches hold the clean image as well: for a supervised twin, which shows what the lack of it costs.
     """
 
     cases: ClassVar[tuple[str, ...]] = ("sigma25", "zeta0.01", "sigma50")
@@ -173,15 +175,17 @@ class FixedNoise:
         piece: int = 512,
         families: Sequence[Family] = ("gaussian", "gaussian", "poisson", "gamma", "shot-and-read"),
         seed: int = 6,
+        keep_clean: bool = False,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
-        images, steps = [], []
+        images, steps, cleans = [], [], []
         for index, clean in enumerate(piece_ for photo in photos for piece_ in _pieces(photo, piece)):
             family = families[index % len(families)]
             parameter = float(log_uniform(*RANGES[family], 1, generator))
             images.append(spoil(clean.float() / 255, family, parameter, generator).half())
+            cleans.append(clean)
             steps.append(parameter if family == "poisson" else 0.0)
-        self.patches = NoisyPatches(images, steps, patch=patch)
+        self.patches = NoisyPatches(images, steps, cleans if keep_clean else None, patch=patch)
         self.held_out = held_out
 
     def draw(self, batch: int, *, generator: torch.Generator) -> NoisyBatch:

@@ -129,7 +129,10 @@ def test_the_noise_of_an_image_is_drawn_once_and_never_again(generator: torch.Ge
     versions = {tuple(sorted(source.draw(1, generator=generator).noisy.flatten().tolist())[1:3]) for _ in range(6)}
     dimmed = {round(low / high, 3) for low, high in versions}
     assert len(dimmed) == 1
-    assert all(batch.clean is None for batch in [source.draw(2, generator=generator)])
+    assert source.draw(2, generator=generator).clean is None
+    twin = FixedNoise([photo], [photo], patch=32, families=("gaussian",), keep_clean=True).draw(2, generator=generator)
+    assert twin.clean is not None
+    assert float(twin.clean.std((1, 2, 3)).max()) == 0
 
 
 def test_patches_keep_the_planes_of_a_mosaic_in_place(generator: torch.Generator) -> None:
