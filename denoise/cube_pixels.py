@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
+import weakref
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Protocol
 
@@ -19,6 +21,7 @@ AXES: Final[dict[Interleave, tuple[int, ...]]] = {"bsq": (0, 1, 2), "bil": (1, 0
 
 HELD_BYTES: Final = 256 << 20
 """A cube up to this size is held in memory; a larger one stays in its file, its result in a spool."""
+_MAPPED_BYTES: Final = 8 << 20
 
 
 class Pixels(Protocol):
@@ -83,7 +86,7 @@ class ArrayPixels:
 class MappedPixels:
     """Values of a plain binary file, its axes (bands, rows, columns) in the order ``axes``, slowest first.
 
-    Each window is mapped anew and let go, so that what was read does not count as memory of this process.
+    Each window is mapped anew, some rows at a time, and let go, so that what was read is not memory of this process.
     """
 
     def __init__(
@@ -113,18 +116,25 @@ class MappedPixels:
     def read(self, top: int, bottom: int, left: int, right: int) -> Stored:
         """Return all bands of [top:bottom, left:right] as a new array (bands, h, w)."""
         in_file = tuple(self.shape[axis] for axis in self.axes)
-        mapped = np.memmap(self.file, self.file_dtype, mode="r", offset=self.offset_bytes, shape=in_file)
-        part = mapped.transpose(np.argsort(self.axes))[:, top:bottom, left:right]
-        return np.array(part, self.dtype, order="C")
+        values = np.empty((self.shape[0], bottom - top, right - left), self.dtype)
+        row_bytes = self.shape[0] * max(self.shape[2] * self.file_dtype.itemsize, mmap.PAGESIZE)
+        step = max(1, _MAPPED_BYTES // row_bytes)
+        for first in range(top, bottom, step):
+            last = min(first + step, bottom)
+            mapped = np.memmap(self.file, self.file_dtype, mode="r", offset=self.offset_bytes, shape=in_file)
+            part = mapped.transpose(np.argsort(self.axes))[:, first:last, left:right]
+            values[:, first - top : last - top] = part
+        return values
 
 
 class Spool(MappedPixels):
     """Values in a nameless file of the temporary folder, line by line; the system removes it with its last reader."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        stream = tempfile.TemporaryFile(prefix="denoise-cube-")  # noqa: SIM115  closed with the last who holds it
+        stream = tempfile.TemporaryFile(prefix="denoise-cube-")  # noqa: SIM115  closed below
         super().__init__(stream, shape, dtype.newbyteorder("="), AXES["bil"])
         self.stream = stream
+        weakref.finalize(self, stream.close)
 
     def put(self, top: int, rows: Stored) -> None:
         """Store rows (bands, h, W) whose first is ``top``."""
@@ -141,7 +151,7 @@ def hold_if_small(pixels: Pixels) -> Pixels:
     return ArrayPixels(pixels.read(0, pixels.shape[1], 0, pixels.shape[2]))
 
 
-def row_blocks(pixels: Pixels, most_bytes: int = 32 << 20) -> list[tuple[int, int]]:
+def row_blocks(pixels: Pixels, most_bytes: int = 16 << 20) -> list[tuple[int, int]]:
     """Return (top, bottom) of blocks of whole rows, none larger than ``most_bytes`` unless one row is."""
     bands, height, width = pixels.shape
     rows = max(1, most_bytes // (bands * width * pixels.dtype.itemsize))
