@@ -1,7 +1,8 @@
-"""``denoise models``: what can be asked for, and whether it is sound."""
+"""``denoise models``: what can be asked for, whether it is sound, and taking it elsewhere."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from cli import console
 
 models = typer.Typer(
-    help="List, describe and verify models.\n\nExample: denoise models list",
+    help="List, describe, verify and export models.\n\nExample: denoise models list",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -61,3 +62,22 @@ def verify(
         for name in names or list_models():
             load_model(name)
             typer.echo(f"{name}: sound")
+
+
+@models.command("export")
+def export(
+    name: Annotated[str, typer.Argument(help="An id, or a .safetensors file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a model as ONNX, with its stabiliser inside and its card in the metadata.
+
+    Example: denoise models export supervised-unet.raw -o raw.onnx
+    """
+    if output.exists() and not overwrite:
+        raise console.usage_error(f"{output} is there already. Pass --overwrite or another -o.")
+    with console.errors_as_lines():
+        from denoise.export import export_onnx
+
+        card = export_onnx(name, output)
+        console.say(f"wrote {output} ({card.id}; how to use it stands in its metadata 'usage')")
