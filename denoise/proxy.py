@@ -17,10 +17,10 @@ from noise_models.calibration.estimate import Calibration
 from noise_models.calibration.frames import FrameStack
 from noise_models.calibration.proxy import read_pixels, with_proxy
 from noise_models.pnnp_network import NoiseProxy
-from noise_models.pnnp_training import PixelNoise, PixelNoiseSource, ProxyLearner
+from noise_models.pnnp_training import PixelNoise, PixelNoiseSource, ProxyLearner, start_from
 from noise_models.profile import CameraProfile
 
-STEPS: Final = 8000
+STEPS: Final = 4000
 _ISOS_A_STEP: Final = 4
 
 
@@ -70,7 +70,7 @@ def train_proxy(
         batch=min(_ISOS_A_STEP, len(noises)),
         accumulate=1,
         optimiser="adamw",
-        learning_rate=0.003,
+        learning_rate=0.0015,
         weight_decay=0.0,
         steady=0.05,
         warm_up=50,
@@ -86,8 +86,11 @@ def train_proxy(
     for other in folder.glob("*"):
         if other != own and other.is_dir():
             shutil.rmtree(other)
+    resumed = bool(list_checkpoints(own))
+    if not resumed:
+        start_from(proxy, noises)
     loop = Loop(learner, PixelNoiseSource(noises), settings, own, seed=seed, device="cpu")
-    if list_checkpoints(own):
+    if resumed:
         loop.load_checkpoint()
     try:
         learner.load_state_dict(loop.run(progress).weights)

@@ -29,6 +29,7 @@ BLOCKS: Final = 2
 REACH_SIGMAS: Final = 6.0
 """How far into the input's tails a branch is looked at where it is tabulated [sigma]."""
 _NODES: Final = 1201
+_ROUNDS: Final = 120
 _FORMAT: Final = "noise-proxy 1"
 _CELLS: Final = 1 << 14
 _TAIL_SHARE: Final = 1 / 256
@@ -77,6 +78,35 @@ class ProxyBranch(nn.Module):
         solved = torch.linalg.lstsq(system, wanted).solution[:, 0] * sigma
         self.tail.weight.copy_(solved[:WIDTH].view_as(self.tail.weight))
         self.tail.bias.copy_(solved[WIDTH:])  # pyright: ignore[reportOptionalMemberAccess]
+
+    def follow(self, numbers: Tensor, wanted: Tensor, rounds: int = _ROUNDS) -> None:
+        """Fit the branch to a curve, values and slopes, the more where the Gaussian is dense.
+
+        Parameters
+        ----------
+        numbers : (N,) float32
+            Ascending and evenly spaced [sigma of the input].
+        wanted : (N,) float32
+            What the branch should give there.
+        rounds : int
+            Of L-BFGS.
+        """
+        size = wanted.abs().mean()
+        wide, dense = (torch.softmax(-numbers.square() / spread, 0) for spread in (8.0, 2.0))
+        slopes = wanted.diff() / wanted.diff().mean()
+        optimiser = torch.optim.LBFGS(self.parameters(), max_iter=rounds, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimiser.zero_grad()
+            given = self.curve(numbers)
+            values = (wide * ((given - wanted) / size).square()).sum()
+            steps = (dense[1:] * (given.diff() / wanted.diff().mean() - slopes).square()).sum()
+            loss = values + steps
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)  # pyright: ignore[reportArgumentType]
+        optimiser.zero_grad()
 
     @torch.no_grad()
     def centre(self) -> None:

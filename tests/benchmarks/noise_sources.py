@@ -16,7 +16,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from noise_models.base import NoiseModel, SensorSettings
 from noise_models.calibration.dark_sums import sum_darks
 from noise_models.calibration.decouple import pixel_noise
 from noise_models.calibration.estimate import calibrate
-from noise_models.calibration.frames import Frame, FrameFile, FrameInfo, group
+from noise_models.calibration.frames import Frame, FrameFile, FrameInfo, FrameStack, group
 from noise_models.components import add_bias, add_columns, add_rows, clip_to_converter, shot
 from noise_models.dark_frames import DarkFrameNoise
 from noise_models.eld import EldNoise
@@ -126,24 +126,21 @@ class SimulatedCamera:
         return darks + flats
 
 
-def sources(camera: SimulatedCamera, proxy_steps: int, seed: int) -> tuple[CameraProfile, dict[str, NoiseModel]]:
-    """Calibrate the camera from its frames, and return its profile and every source of noise made of them."""
+def calibrated(camera: SimulatedCamera) -> tuple[CameraProfile, list[FrameStack]]:
+    """Calibrate the camera from its frames; returns its profile and its stacks of dark frames."""
     stacks = group(camera.frames(), camera)
     profile = calibrate(stacks, maps=False).profile
-    darks, noises = {}, []
-    for stack in stacks:
-        if stack.kind == "dark":
-            darks[stack.iso] = [frame.mosaic for frame in stack]
-            noises.append(pixel_noise(sum_darks(stack), profile.gain_mode(stack.iso), seed=seed))
+    return profile, [stack for stack in stacks if stack.kind == "dark"]
+
+
+def pnnp(profile: CameraProfile, darks: Sequence[FrameStack], steps: int, seed: int) -> PnnpNoise:
+    """Train a noise proxy on the dark frames."""
+    noises = [pixel_noise(sum_darks(stack), profile.gain_mode(stack.iso), seed=seed) for stack in darks]
+    begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="noise-sources-") as folder:
-        proxy = train_proxy(profile, noises, Path(folder) / "proxy", steps=proxy_steps, seed=seed)
-    return profile, {
-        "poisson-gaussian": PoissonGaussianNoise(profile),
-        "eld": EldNoise(profile),
-        "dark-frames": DarkFrameNoise(profile, darks),
-        "pnnp": PnnpNoise(profile, proxy=proxy),
-        "true": camera,
-    }
+        proxy = train_proxy(profile, noises, Path(folder) / "proxy", steps=steps, seed=seed)
+    print(f"{'proxy':18} {time.perf_counter() - begun:.1f} s", flush=True)
+    return PnnpNoise(profile, proxy=proxy)
 
 
 def photographs(root: Path | None, images: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -205,15 +202,23 @@ def compare(arguments: argparse.Namespace) -> tuple[dict[str, dict[str, float]],
     torch.set_num_threads(arguments.threads)
     camera = SimulatedCamera(arguments.seed)
     photos, held_out = photographs(arguments.data_root, arguments.images)
-    profile, models = sources(camera, arguments.proxy_steps, arguments.seed)
+    profile, darks = calibrated(camera)
     for point in profile.points:
         print(f"ISO {point.iso:6g}: K {point.gain_dn_per_e:.3f} DN/e-, read {point.read_sigma_dn:.2f} DN (true "
               f"{camera.sigma_dn(point.iso):.2f}), lambda {point.read_lambda:.3f}, row {point.row_sigma_dn:.2f}, "
               f"column {point.column_sigma_dn:.2f}, drift {point.bias_sigma_dn:.2f} DN", flush=True)  # fmt: skip
+    models: dict[str, Callable[[], NoiseModel]] = {
+        "poisson-gaussian": lambda: PoissonGaussianNoise(profile),
+        "eld": lambda: EldNoise(profile),
+        "dark-frames": lambda: DarkFrameNoise(profile, {s.iso: [frame.mosaic for frame in s] for s in darks}),
+        "pnnp": lambda: pnnp(profile, darks, arguments.proxy_steps, arguments.seed),
+        "true": lambda: camera,
+    }
     judge = OneCamera(profile, camera, ISOS)
     results: dict[str, dict[str, float]] = {}
     pictures: dict[str, Tensor] = {}
-    for name, noise in models.items():
+    for name in arguments.sources or models:
+        noise = models[name]()
         source = CameraPairs(photos, held_out, ratio=RATIOS, well_exposed=0.0, cut_at_black=0.0,
                              cameras=OneCamera(profile, noise, ISOS), cases=CASES, judge=judge)  # fmt: skip
         trained = train(source, arguments.steps, arguments.seed, name)
@@ -224,7 +229,7 @@ def compare(arguments: argparse.Namespace) -> tuple[dict[str, dict[str, float]],
             image = denoised(trained, batch)
             scores[case].append(psnr_db(image.numpy(), clean.numpy()))
             if number == len(CASES) - 1:
-                pictures |= {"noisy": batch.noisy[0], name: image[0], "clean": clean[0]}
+                pictures = {"clean": clean[0], "noisy": batch.noisy[0]} | pictures | {name: image[0]}
         for case, values in scores.items():
             results.setdefault(case, {})[name] = round(float(np.mean(values)), 3)
         print(f"{name:18} {'  '.join(f'{case} {results[case][name]:.3f} dB' for case in results)}", flush=True)
@@ -236,15 +241,15 @@ def draw_pictures(pictures: dict[str, Tensor], path: Path) -> None:
     import cv2
 
     tiles = []
-    for name in ("noisy", "poisson-gaussian", "eld", "dark-frames", "pnnp", "true", "clean"):
-        planes = pictures[name][:, 40:168, 60:188]
+    for name, picture in pictures.items():
+        planes = picture[:, 40:168, 60:188]
         rgb = torch.stack([planes[0] * 2.0, (planes[1] + planes[2]) / 2, planes[3] * 1.7]) * 1.5
         tile = (rgb.clamp(0, 1) ** (1 / 2.2) * 255).byte().numpy().transpose(1, 2, 0)[..., ::-1]
         tile = cv2.resize(np.ascontiguousarray(tile), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
         cv2.putText(tile, name, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
         tiles.append(tile)
-    blank = np.full_like(tiles[0], 255)
-    rows = [np.concatenate(tiles[:4], 1), np.concatenate([*tiles[4:], blank], 1)]
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % 4)
+    rows = [np.concatenate(tiles[start : start + 4], 1) for start in range(0, len(tiles), 4)]
     cv2.imwrite(str(path), np.concatenate(rows, 0), [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
@@ -257,6 +262,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2500, help="of each denoiser")
     parser.add_argument("--proxy-steps", type=int, default=3000)
     parser.add_argument("--images", type=int, default=12, help="to test on")
+    parser.add_argument("--sources", nargs="*", help="only these")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--picture", type=Path, help="write a crop of every result side by side (.png)")
     arguments = parser.parse_args()
