@@ -152,7 +152,13 @@ def _clipped(sums: DarkSums, fit: DarkFit) -> str:
     share = sums.lowest_fraction
     middle = float(sums.level_dn.min())
     expected = float(ndtr((sums.lowest_dn + 0.5 - middle) / max(sigma, 0.1)))
-    if (sums.whole_numbers and sums.lowest_dn <= 0 and share > 0.01) or (share > 0.02 and share > 3 * expected):
+    # A law of which half is missing is far wider above its median than below.
+    median = float(np.median(sums.sample_dn[0]))
+    above = float(np.quantile(sums.sample_dn[0], 0.99)) - median
+    below = median + float(sums.offset_dn.mean()) - sums.lowest_dn
+    lopsided = above > 1.5 * below + 1.5
+    at_zero = sums.whole_numbers and sums.lowest_dn <= 0 and share > 0.01
+    if at_zero or (share > 0.02 and (share > 3 * expected or lopsided)):
         return f"{share:.1%} of all values are {sums.lowest_dn:g} DN, the lowest there is; noise below black is cut off"
     return ""
 

@@ -64,7 +64,7 @@ class Calibration:
         Raises
         ------
         CalibrationError
-            If the verdict is no-go; nothing is written then.
+            If the verdict is no-go, or the folder cannot be written to; no profile is left then.
         """
         if not self.go:
             stops = [check for check in self.checks if check.severity == "stop"]
@@ -72,14 +72,20 @@ class Calibration:
                 f"No profile was written, because it would be wrong: {stops[0].found}. {stops[0].remedy}"
             )
         profile = self.profile
-        if self.fixed_pattern is not None:
-            maps = path.with_suffix(".npz")
-            self.fixed_pattern.save(maps)
-            profile = profile.model_copy(update={"fixed_pattern": maps.name})
-        if self.proxy is not None:
-            weights = self.proxy.save(path.with_suffix(".pnnp.safetensors"))
-            profile = profile.model_copy(update={"proxy": weights.name})
-        return profile.save(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if self.fixed_pattern is not None:
+                maps = path.with_suffix(".npz")
+                self.fixed_pattern.save(maps)
+                profile = profile.model_copy(update={"fixed_pattern": maps.name})
+            if self.proxy is not None:
+                weights = self.proxy.save(path.with_suffix(".pnnp.safetensors"))
+                profile = profile.model_copy(update={"proxy": weights.name})
+            return profile.save(path)
+        except OSError as error:
+            raise CalibrationError(
+                f"The profile {path} cannot be written: {error.strerror or error}. Pass another -o."
+            ) from error
 
 
 def calibrate(

@@ -106,7 +106,7 @@ def find_again(name: str, iso: float, seeds: int) -> list[list[Found]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--cases", nargs="*", default=[f"{name}:{iso}" for name, iso in CASES], metavar="PROFILE:ISO")
     arguments = parser.parse_args()
