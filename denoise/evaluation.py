@@ -1,6 +1,7 @@
 """How good a model is: figures of every image, their means, peers on the same inputs, and the protocol in words.
 
-Every figure can be made again: inputs depend on the seed, the case and the file's name alone.
+Every figure can be made again: inputs depend on the seed, the case and the file's name alone. LPIPS is not among the
+figures: its networks come only with torchvision, or from a download that nothing here could check.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ goes through in tiles that overlap by the card's halo, and a grey one through a 
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from pathlib import Path
 from typing import Final, cast
@@ -30,7 +31,8 @@ USAGE: Final = (
     "noisy: float32 (batch, planes, height, width), 0 black and 1 white, negative values kept, height and width "
     "multiples of {multiple}, planes as the card says (RAW: red, green beside red, green beside blue, blue). shot, "
     "read: float32 (batch, planes), var(x) = shot * x + read. denoised: as noisy. Inside: variance stabilisation, "
-    "network, inverse. Not inside: the return of coarse brightness (keep_mean), tiles, strength. Overlap tiles by {halo} pixels."
+    "network, inverse. Not inside: the return of coarse brightness (keep_mean), tiles, strength. Overlap tiles by "
+    "{halo} pixels."
 )
 
 
@@ -131,6 +133,8 @@ def _trace(model: SupervisedDenoiser) -> torch.onnx.ONNXProgram:
     batch = torch.export.Dim("batch", min=1)
     examples = (torch.rand(2, planes, 2 * multiple, 3 * multiple), torch.rand(2, planes), torch.rand(2, planes))
     shapes = ({0: batch, 2: height, 3: width}, {0: batch}, {0: batch})
+    # Of torchvision, which nobody needs here.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of its own exporter's insides
