@@ -91,7 +91,8 @@ def train(
             trainer.resume()
         with interruption_in_words(), progress_bar() as show:
             card = trainer.run(show)
-        _say_result(output, card)
+        if trainer.is_first:
+            _say_result(output, card)
 
 
 def _train_own_camera(

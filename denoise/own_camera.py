@@ -149,18 +149,16 @@ def train_own_camera(
     trainer = Trainer(recipe, CameraPairs(clean, held_out[::2], **options), folder, seed=seed, device=device)
     if resume:
         trainer.resume()
-    card = trainer.run(progress)
+    trainer.run(progress)
     unseen = CameraPairs(clean, held_out[1::2], **options)
     default, tuned = load_model(str(recipe.start)), load_model(str(folder / "weights.safetensors"))
     cases = compare_on_pairs(default, tuned, unseen.validation(), unseen.cases)
     result = judge(cases, None if sample is None else compare_on_sample(default, tuned, sample, camera.profile))
-    return _write(folder, card, tuned, result, camera.profile), result
+    return _write(folder, tuned, result, camera.profile, write=trainer.is_first), result
 
 
-def _write(folder: Path, card: ModelCard, tuned: Denoiser, result: Comparison, profile: CameraProfile) -> ModelCard:
-    """Write the comparison, and the weights again with the figures on their card."""
-    with atomic_target(folder / "comparison.json") as target:
-        target.write_text(json.dumps(result.to_dict(), indent=2) + "\n", "utf-8")
+def _write(folder: Path, tuned: Denoiser, result: Comparison, profile: CameraProfile, *, write: bool) -> ModelCard:
+    """Write the comparison, and the weights again with the figures on their card; returns the card."""
     measured = {}
     for case in result.cases:
         measured[f"{profile.id}/{case.case}/psnr_db"] = case.tuned_db
@@ -169,6 +167,11 @@ def _write(folder: Path, card: ModelCard, tuned: Denoiser, result: Comparison, p
         f"Photographs held out of training and of the choice of weights, under the noise of {profile.id}, brightened "
         "by the ratio; PSNR of packed mosaics cut to 0..1. default_psnr_db is that of the network it began from."
     )
+    card = tuned.card
     limits = card.limits if result.worth else (f"Compared with the default network: {result.verdict}", *card.limits)
     card = card.model_copy(update={"measured": measured, "protocol": protocol, "limits": limits})
+    if not write:
+        return card
+    with atomic_target(folder / "comparison.json") as target:
+        target.write_text(json.dumps(result.to_dict(), indent=2) + "\n", "utf-8")
     return save_model(folder / "weights.safetensors", card, cast(nn.Module, tuned).state_dict())

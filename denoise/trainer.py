@@ -132,6 +132,11 @@ class Trainer:
         )
 
     @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes, and that speaks to people."""
+        return self.loop.accelerator.is_main_process
+
+    @property
     def model(self) -> nn.Module:
         """The learner."""
         return self.loop.learner
@@ -141,12 +146,16 @@ class Trainer:
         self.loop.load_checkpoint()
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> ModelCard:
-        """Train to the last step and write the weights of the best validation; returns their card."""
-        result = self.loop.run(progress)
-        card = self._card(result)
-        if not self.loop.accelerator.is_main_process:
-            return card
-        return save_model(self.folder / "weights.safetensors", card, result.weights)
+        """Train to the last step and write the weights of the best validation; returns their card.
+
+        Of several processes the first measures and writes; the others return the recipe's card.
+        """
+        result, accelerator = self.loop.run(progress), self.loop.accelerator
+        card = self.recipe.card
+        if self.is_first:
+            card = save_model(self.folder / "weights.safetensors", self._card(result), result.weights)
+        accelerator.wait_for_everyone()
+        return card
 
     def validation_psnr_db(self, model: nn.Module) -> float:
         """Return the mean PSNR over the images held back [dB]."""
