@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from denoise.errors import DenoiseError, nearest
 from denoise.tweedie import gamma_mean, gaussian_mean, poisson_mean
@@ -35,6 +34,8 @@ INDICES: Final[dict[Family, float]] = {"gaussian": 0.0, "poisson": 1.0, "gamma":
 """How the variance grows with the signal: V = dispersion x^index."""
 _PERTURBATION: Final = 2e-3
 _BLOCK: Final = 8
+_EVEN: Final = 0.125
+_ANSWERING: Final = 0.7
 _DARKEST, _BRIGHTEST = 0.03, 0.95
 _BINS: Final = 12
 _FEWEST_BLOCKS: Final = 12
@@ -88,46 +89,61 @@ def respond(score: Score, noisy: Tensor, *, generator: torch.Generator) -> Respo
 
 
 def estimate_parameter(response: Response, family: Family) -> float:
-    """Return sigma, zeta or k of a family: the median over pixels at which Tweedie's formula does not feel the nudge.
+    """Return sigma, zeta or k of a family: where Tweedie's formula does not feel the nudge.
 
-    It lies above the truth (k below) where much of the picture is uncertain texture.
+    In each block of 8 x 8 the median over its pixels. Uncertain texture pretends to more noise, so of all blocks the
+    quantile of one eighth is taken: the even areas of the picture.
 
     Raises
     ------
     DenoiseError
-        If the family is not known, or too few pixels say anything.
+        If the family is not known, or too few blocks say anything.
 
     Notes
     -----
-    c = -1 / slope
-    sigma^2 = median(c)                                                                               (1)
-    zeta = median(-y + sqrt(y^2 + 2 c))                                                               (2)
-    1 / k = median(1 / (1 + y^2 / c))                                                                 (3)
+    c = -1 / slope, pixel by pixel
+    sigma^2 = c                                                                                       (1)
+    zeta = -y + sqrt(y^2 + 2 c)                                                                       (2)
+    1 / k = 1 / (1 + y^2 / c)                                                                         (3)
     """
     if family not in INDICES:
         raise DenoiseError(f"Noise family '{family}' is not known. {nearest(family, INDICES)}")
-    noisy, slope = response.noisy.double(), response.slope.double()
-    known = slope < 0
+    y, slope = _blocks(response.noisy), _blocks(response.slope)
+    mean = y.mean(1)
+    known = (slope < 0).float().mean(1) > _ANSWERING
     if family != "gaussian":
-        known &= noisy > _DARKEST
-    if int(known.sum()) < _FEWEST_BLOCKS * _BLOCK**2:
+        known &= (mean > _DARKEST) & (mean < _BRIGHTEST)
+    if int(known.sum()) < _FEWEST_BLOCKS:
         raise DenoiseError(
-            f"The {family} noise of an image was to be estimated, but only {int(known.sum())} pixels answer. "
+            f"The {family} noise of an image was to be estimated, but only {int(known.sum())} blocks of it answer. "
             "Give the noise level, or a larger image."
         )
-    y, c = noisy[known], -1 / slope[known]
+    y, c = y[known], -1 / slope[known].clamp_max(-1e-9)
     if family == "gaussian":
-        return float(c.median().sqrt())  # (1)
+        return float(_even(c).sqrt())  # (1)
     if family == "poisson":
-        return float((torch.sqrt(y.square() + 2 * c) - y).median())  # (2)
-    return float(1 / (1 / (1 + y.square() / c)).median())  # (3)
+        return float(_even(torch.sqrt(y.square() + 2 * c) - y))  # (2)
+    return float(1 / _even(1 / (1 + y.square() / c)))  # (3)
+
+
+def _even(values: Tensor) -> Tensor:
+    """Return the quantile of the most certain blocks of their medians; values (N, 64)."""
+    return values.median(1).values.quantile(_EVEN)
+
+
+def _blocks(planes: Tensor) -> Tensor:
+    """Cut (B, C, H, W) into blocks (N, 64), float64."""
+    rows, columns = (size // _BLOCK for size in planes.shape[2:])
+    whole = planes[:, :, : rows * _BLOCK, : columns * _BLOCK].double()
+    return whole.unfold(2, _BLOCK, _BLOCK).unfold(3, _BLOCK, _BLOCK).reshape(-1, _BLOCK**2)
 
 
 def detect_family(response: Response) -> FamilyEstimate:
     """Tell the family by how the variance grows with brightness; refuse where that is not clear.
 
-    In blocks of 8 x 8 the mean slope gives the variance; bins of brightness give its median; a straight line through
-    their logarithms gives the exponent: near 0, 1 or 2 it is a family, between 0 and 1 it is shot and read noise.
+    In blocks of 8 x 8 the mean slope gives the variance; bins of brightness give its least eighth, where the picture
+    is even; a straight line through their logarithms gives the exponent: near 0, 1 or 2 it is a family, between 0 and 1
+    it is shot and read noise.
     """
     brightness, variance = _by_brightness(response)
     if len(variance) < 4 or brightness[-1] / brightness[0] < _LEAST_SPAN:
@@ -149,9 +165,8 @@ def detect_family(response: Response) -> FamilyEstimate:
 
 
 def _by_brightness(response: Response) -> tuple[FloatArray, FloatArray]:
-    """Return brightness and median variance of the bins that hold enough blocks, darkest first."""
-    mean = functional.avg_pool2d(response.noisy, _BLOCK).flatten().double().cpu().numpy()
-    slope = functional.avg_pool2d(response.slope, _BLOCK).flatten().double().cpu().numpy()
+    """Return brightness and variance of the even blocks of the bins that hold enough blocks, darkest first."""
+    mean, slope = (_blocks(part).mean(1).cpu().numpy() for part in (response.noisy, response.slope))
     usable = (slope < 0) & (mean > _DARKEST) & (mean < _BRIGHTEST)
     mean, variance = mean[usable], -1 / slope[usable]
     if mean.size < 4 * _FEWEST_BLOCKS:
@@ -161,7 +176,7 @@ def _by_brightness(response: Response) -> tuple[FloatArray, FloatArray]:
     bins = [number == n for n in range(1, _BINS + 1) if (number == n).sum() >= _FEWEST_BLOCKS]
     return (
         np.array([np.median(mean[chosen]) for chosen in bins]),
-        np.array([np.median(variance[chosen]) for chosen in bins]),
+        np.array([np.quantile(variance[chosen], _EVEN) for chosen in bins]),
     )
 
 

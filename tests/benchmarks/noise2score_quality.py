@@ -1,7 +1,7 @@
 """Noise2Score on Kodak24: Gaussian, Poisson and gamma noise, parameters known and estimated, beside a supervised twin.
 
-Protocol: noise of seed 25 on photographs in 0..1, not cut, not rounded; the whole image through the network in float32;
-PSNR over all channels of values cut to 0..1, peak 1, mean over images. "estimated" takes nothing but the noisy image and
+Protocol: noise of seed 25 on photographs in 0..1, not cut, not rounded; whole images through the network in float32;
+PSNR over all channels of values cut to 0..1, peak 1, mean over images. "estimated" takes the noisy image alone and
 the family; "search" the parameter of the quality penalty; "told" the part of images whose family was recognised.
 """
 

@@ -57,6 +57,16 @@ def test_the_penalty_search_is_near(family: Family, parameter: float) -> None:
     assert math.log(found / parameter) == pytest.approx(0, abs=0.2)
 
 
+def test_uncertain_texture_does_not_pass_for_noise() -> None:
+    """In half of the picture the score falls only half as steeply, as where texture is uncertain."""
+    generator = torch.Generator().manual_seed(10)
+    clean = picture()
+    noisy = spoil(clean, "gaussian", 0.1, generator)
+    certain = (torch.arange(192) < 96).float() * 0.5 + 0.5
+    response = respond(lambda y: certain * (clean - y) / 0.01, noisy, generator=generator)
+    assert estimate_parameter(response, "gaussian") == pytest.approx(0.1, rel=0.05)
+
+
 def test_a_sensors_noise_is_told_from_pure_families() -> None:
     generator = torch.Generator().manual_seed(7)
     clean = picture()
@@ -82,7 +92,7 @@ def test_it_refuses_when_unsure() -> None:
 def test_what_cannot_be_estimated_is_said() -> None:
     generator = torch.Generator().manual_seed(9)
     tiny = torch.zeros(1, 1, 8, 8)
-    with pytest.raises(DenoiseError, match="pixels answer"):
+    with pytest.raises(DenoiseError, match="blocks of it answer"):
         estimate_parameter(respond(lambda y: -y, tiny, generator=generator), "poisson")
     with pytest.raises(DenoiseError, match="not known"):
         search_parameter(tiny, tiny, "gausian")  # type: ignore[arg-type]
