@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from denoise.errors import FileFormatError, UnsupportedInputError, UsageError
 from denoise.io.dng import write_dng
-from denoise.io.envi import ENVI_DATA_SUFFIXES, find_header, read_envi, write_envi
+from denoise.io.envi import ENVI_DATA_SUFFIXES, find_header, read_envi
+from denoise.io.envi_writer import write_envi
 from denoise.io.geotiff import read_tiff, write_geotiff
 from denoise.io.hdf5 import HDF5_SUFFIXES, read_hdf5, write_hdf5
 from denoise.io.matlab import read_matlab, write_matlab

@@ -10,36 +10,31 @@ References
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
 from denoise.cube import CubeMetadata, HyperspectralCube
-from denoise.cube_pixels import AXES, Interleave, MappedPixels, hold_if_small, write_binary
-from denoise.errors import FileFormatError, UnsupportedInputError
+from denoise.cube_pixels import AXES, MappedPixels, hold_if_small
+from denoise.errors import FileFormatError
 from denoise.io.bands import finish_cube, refuse_one_band, to_nanometres, widths_to_nanometres
 from denoise.io.envi_header import (
     DATA_TYPES,
     EnviHeader,
     Structure,
-    format_header,
-    format_list,
     read_header,
     read_structure,
 )
-from denoise.io.envi_map import format_map, parse_map
-from denoise.io.files import atomic_target
+from denoise.io.envi_map import parse_map
+from denoise.io.envi_writer import BETWEEN, HISTORY
 from denoise.io.plausibility import can_tell, is_torn, roughness, sample_window, sensible_share
 
 ENVI_DATA_SUFFIXES: Final = (".img", ".bsq", ".bil", ".bip", ".dat")
 """Suffixes of a data file that may be named instead of its header."""
 
 _OTHER_DATA_SUFFIXES: Final = (".raw", ".bin", ".cube", "")
-_HISTORY: Final = "denoise history"
-_BETWEEN: Final = " | "
 _LOG = logging.getLogger(__name__)
 
 
@@ -73,39 +68,6 @@ def read_envi(path: Path) -> HyperspectralCube:
     )
     _check_interleave(header, structure, pixels)
     return finish_cube(_describe(header, structure, data, big_endian, pixels), header_path)
-
-
-def write_envi(path: Path, cube: HyperspectralCube) -> None:
-    """Write a cube as ENVI: ``path`` is the header or the data file, the other one stands beside it.
-
-    Interleave, byte order, type, and every key of an ENVI source are kept.
-
-    Raises
-    ------
-    FileFormatError
-        If a file cannot be written, or would replace the source or a file of another kind.
-    """
-    entries = cube.metadata.entries if cube.metadata.format == "envi" else {}
-    suffix = str(entries.get("suffix", ".img"))
-    header, data = (
-        (path, path.with_suffix(suffix)) if path.suffix.lower() == ".hdr" else (path.with_suffix(".hdr"), path)
-    )
-    if data == header:
-        data = path.with_suffix(".img")
-    for target in (header, data):
-        if any(target.exists() and source.exists() and target.samefile(source) for source in _sources(cube)):
-            raise FileFormatError(f"Cannot write {target}: it is the file that the cube comes from. Name another one.")
-    if data.exists() and not header.exists():
-        raise FileFormatError(
-            f"Cannot write {header}: {data.name} is already there, and is not the data file of such a header. "
-            "Choose another name."
-        )
-    interleave = cast(Interleave, entries.get("interleave", "bsq"))
-    big_endian = bool(entries.get("big_endian", False))
-    with atomic_target(data) as data_target, atomic_target(header) as header_target:
-        with data_target.open("wb") as stream:
-            write_binary(stream, cube.stored, _file_dtype(cube, big_endian), AXES[interleave])
-        header_target.write_text(format_header(_entries(cube, interleave, big_endian)), "utf-8")
 
 
 def find_header(data: Path) -> Path | None:
@@ -219,7 +181,7 @@ def _describe(
     bad = header.numbers("bbl", bands)
     scale, offset, quantity = _scale(header, bands)
     names = header.words("band names")
-    history = header.entries.get(_HISTORY, "")
+    history = header.entries.get(HISTORY, "")
     cube = HyperspectralCube(
         hold_if_small(pixels),
         wavelengths_nm=None if wavelengths is None else to_nanometres(wavelengths, units),
@@ -232,7 +194,7 @@ def _describe(
         band_names=names if len(names) == bands else (),
         acquired=header.entries.get("acquisition time", ""),
         georeference=parse_map(header),
-        history=tuple(history.split(_BETWEEN)) if history else (),
+        history=tuple(history.split(BETWEEN)) if history else (),
     )
     entries: dict[str, Any] = {
         "written": header.written,
@@ -258,85 +220,3 @@ def _scale(header: EnviHeader, bands: int) -> tuple[np.ndarray, np.ndarray, str]
     if gain is not None and not np.all(gain > 0):
         raise FileFormatError(f"{header.name} has 'data gain values' that are not above 0. Mend or remove them.")
     return np.ones(1) if gain is None else gain, np.zeros(1) if zero is None else zero, quantity
-
-
-def _file_dtype(cube: HyperspectralCube, big_endian: bool) -> np.dtype[Any]:
-    dtype = cube.stored.dtype
-    if all(np.dtype(name) != dtype for name in DATA_TYPES.values()):
-        raise UnsupportedInputError(
-            f"ENVI has no data type for {dtype} values. Choose --format npy, or convert the cube first."
-        )
-    return dtype.newbyteorder(">" if big_endian else "<")
-
-
-def _entries(cube: HyperspectralCube, interleave: Interleave, big_endian: bool) -> list[tuple[str, str]]:
-    """Return the header's entries: those of an ENVI source as they were written, what changed spelled anew."""
-    bands, height, width = cube.shape
-    code = next(code for code, name in DATA_TYPES.items() if np.dtype(name) == cube.stored.dtype)
-    structure = {
-        "samples": str(width), "lines": str(height), "bands": str(bands), "header offset": "0",
-        "file type": "ENVI Standard", "data type": str(code), "interleave": interleave,
-        "byte order": str(int(big_endian)),
-    }  # fmt: skip
-    known = dict(_known(cube))
-    if cube.metadata.format != "envi":
-        # The structure stands last, so that a header that was cut short is noticed.
-        return [("description", "{Written by denoise}"), *known.items(), *structure.items()]
-    parsed = cube.metadata.entries["parsed"]
-    changed = {key for key, was in parsed.items() if not _same(was, _now(cube, key))}
-    result = []
-    for key, value in cube.metadata.entries["written"]:
-        plain = " ".join(key.lower().replace("_", " ").split())
-        if plain in structure and plain != "file type":
-            result.append((key, structure.pop(plain)))
-        elif plain in changed:
-            if plain in known:
-                result.append((key, known[plain]))
-        elif plain != _HISTORY:
-            result.append((key, value))
-            structure.pop(plain, None)
-    written = {" ".join(key.lower().replace("_", " ").split()) for key, _ in result}
-    added = [(key, known[key]) for key in known if key not in written and (key in changed or key == _HISTORY)]
-    return [*result, *structure.items(), *added]
-
-
-def _known(cube: HyperspectralCube) -> Iterator[tuple[str, str]]:
-    if cube.wavelengths_nm is not None:
-        yield "wavelength units", "Nanometers"
-        yield "wavelength", format_list(list(cube.wavelengths_nm))
-    if cube.fwhm_nm is not None:
-        yield "fwhm", format_list(list(cube.fwhm_nm))
-    if cube.good_bands is not None:
-        yield "bbl", format_list([str(int(good)) for good in cube.good_bands])
-    if cube.band_names:
-        yield "band names", format_list([name.replace(",", ";") for name in cube.band_names])
-    if cube.nodata is not None:
-        yield "data ignore value", f"{cube.nodata:.17g}"
-    if cube.acquired:
-        yield "acquisition time", cube.acquired
-    if np.any(cube.scale != 1) or np.any(cube.offset):
-        bands = cube.shape[0]
-        yield "data gain values", format_list(list(np.broadcast_to(cube.scale, bands)))
-        yield "data offset values", format_list(list(np.broadcast_to(cube.offset, bands)))
-    if cube.quantity:
-        yield "data units", cube.quantity
-    if cube.georeference is not None:
-        yield from format_map(cube.georeference)
-    if cube.history:
-        yield _HISTORY, "{" + _BETWEEN.join(line.replace("{", "(").replace("}", ")") for line in cube.history) + "}"
-
-
-def _now(cube: HyperspectralCube, key: str) -> Any:
-    return {"wavelength": cube.wavelengths_nm, "fwhm": cube.fwhm_nm, "bbl": cube.good_bands,
-            "band names": cube.band_names, "data ignore value": cube.nodata}[key]  # fmt: skip
-
-
-def _same(was: Any, now: Any) -> bool:
-    if isinstance(was, np.ndarray) or isinstance(now, np.ndarray):
-        return was is not None and now is not None and np.array_equal(was, now)
-    return was == now or (was is not None and now is not None and was != was and now != now)
-
-
-def _sources(cube: HyperspectralCube) -> list[Path]:
-    source, data = cube.metadata.source, cube.metadata.entries.get("data")
-    return [path for path in (source, data) if path is not None]

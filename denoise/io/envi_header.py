@@ -140,7 +140,7 @@ def read_header(path: Path) -> EnviHeader:
             "Check that the file is what its name says."
         )
     written = tuple(_pairs(lines[1:], path))
-    entries = {_plain_key(key): _without_braces(value) for key, value in written}
+    entries = {plain_key(key): _without_braces(value) for key, value in written}
     return EnviHeader(path, written, entries)
 
 
@@ -255,7 +255,8 @@ def _pairs(lines: list[str], path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def _plain_key(key: str) -> str:
+def plain_key(key: str) -> str:
+    """Return a key in small letters, with single spaces."""
     return " ".join(key.lower().replace("_", " ").split())
 
 

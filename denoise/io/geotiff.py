@@ -64,6 +64,7 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
     errors = need("rasterio.errors", "geo", path)
     with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_PAM_ENABLED="NO"):
         warnings.simplefilter("ignore", errors.NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # rasterio's own use of affine
         try:
             raster = rasterio.open(path, mode, **profile)
         except errors.RasterioError as error:

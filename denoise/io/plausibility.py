@@ -32,7 +32,8 @@ def roughness(values: npt.NDArray[Any]) -> float:
     values : (bands, H, W)
         Part of a cube.
     """
-    part = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # what is read in the wrong byte order may be any bits
+        part = values.astype(np.float64)
     good = np.isfinite(part)
     if good.sum() < 2:
         return 1.0
