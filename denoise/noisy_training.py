@@ -105,7 +105,8 @@ def train_on_noisy(
     if resume:
         loop.load_checkpoint()
     result = loop.run(_without_score(progress))
-    return save_model(output, _card(recipe, output, data, result), result.weights)
+    card = _card(recipe, output, data, result)
+    return save_model(output, card, result.weights) if loop.accelerator.is_main_process else card
 
 
 def teach(teacher: nn.Module, noisy: Tensor, *, turns: int = 1) -> Tensor:
