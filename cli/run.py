@@ -23,7 +23,10 @@ def run(
         typer.Option(help="auto, file (the DNG's own), profile, blind, or SHOT,READ: var = SHOT*x + READ, x in 0..1."),
     ] = "auto",
     profile: Annotated[
-        str, typer.Option(help="A camera.json or an id; auto: by make and model. Gives the noise, mends the sensor.")
+        str,
+        typer.Option(
+            help="A camera.json or an id; auto: by make and model; none. Default: yours of that camera, if any."
+        ),
     ] = "",
     strength: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="1 removes all that the model removes; 0.7 leaves 0.3 sigma.")

@@ -18,19 +18,19 @@ from typing import Any, Self, cast
 from denoise.cube import HyperspectralCube
 from denoise.denoiser import Denoiser
 from denoise.engine import Engine
+from denoise.errors import ShapeError
 from denoise.fidelity import check_fidelity
 from denoise.images import Image, Photo, RawImage
 from denoise.io import read, write
 from denoise.io.exif import ExifTool
 from denoise.io.files import atomic_target, make_folder
 from denoise.jobs import Job, Options
-from denoise.noise_source import choose_noise
+from denoise.noise_source import choose_noise, choose_profile
 from denoise.repair import remove_fixed_pattern
 from denoise.version import __version__
 from denoise.weights import load_model, resolve_model
 from noise_models.level import NoiseLevel
 from noise_models.profile import CameraProfile
-from noise_models.profile_shelf import answers_to, load_profile, profile_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -109,14 +109,16 @@ class Runner:
     def _read(self, source: Path) -> tuple[RawImage | Photo | HyperspectralCube, CameraProfile | None]:
         """Read a file; with a profile of its camera, its fixed pattern is taken out."""
         image = read(source, variable=self.options.variable, band_axis=self.options.band_axis)
-        if not self.options.profile or not isinstance(image, RawImage):
+        profile = choose_profile(image, self.options.profile) if isinstance(image, RawImage) else None
+        if profile is None or not isinstance(image, RawImage):
             return image, None
-        named = self.options.profile != "auto"
-        make, model = image.metadata.make, image.metadata.model
-        profile = load_profile(self.options.profile) if named else profile_of(make, model)
-        if named and not answers_to(profile, make, model):
-            _LOG.warning("The profile %s is of another camera than %s %s.", profile.id, make, model)
-        return remove_fixed_pattern(image, profile), profile
+        try:
+            return remove_fixed_pattern(image, profile), profile
+        except ShapeError as error:
+            if self.options.profile:
+                raise
+            _LOG.warning("The profile of your folder is not used: %s", error)
+            return image, None
 
     def _noise(self, image: Image, model: Denoiser, profile: CameraProfile | None) -> NoiseLevel:
         return choose_noise(image, self.options.noise, model, self.engine, profile)

@@ -27,7 +27,7 @@ class Options:
     noise: str = "auto"
     """"auto", "file", "profile", "blind" or "SHOT,READ"."""
     profile: str = ""
-    """Path or id of a camera profile; "auto" for the one of the photograph's make and model; empty for none."""
+    """Path or id of a camera profile, "auto" or "none"; empty for the user's own of the photograph's camera."""
     strength: float = 1.0
     """1 removes all that the model removes, 0 nothing; in between, 1 - strength sigma of noise is left."""
     format: str | None = None

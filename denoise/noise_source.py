@@ -1,7 +1,8 @@
-"""Which noise level an image is denoised with: what the file says, what the user says, or what the image shows."""
+"""Which profile and noise level an image is denoised with: as the file or the user says, or as the image shows."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,62 @@ from denoise.engine.run import run_batch
 from denoise.errors import UsageError, WeightsError
 from denoise.images import Image, RawImage
 from denoise.repair import iso_of
+from noise_models.base import NoiseModelError
 from noise_models.blind import BlindEstimate, measure, sample_windows
 from noise_models.level import NoiseLevel
 from noise_models.profile import CameraProfile
+from noise_models.profile_shelf import answers_to, find_profile, load_profile, profile_of
+
+_LOG = logging.getLogger(__name__)
 
 FloatPlanes = npt.NDArray[np.float32]
+
+
+def choose_profile(image: RawImage, wish: str = "") -> CameraProfile | None:
+    """Return the camera profile that serves a photograph.
+
+    Parameters
+    ----------
+    image : RawImage
+        As shot.
+    wish : str
+        "": the one in the user's folder that was measured of this make and model, if it knows the shot's ISO.
+        "auto": the same, else the one that ships. "none". Or a path or an id.
+
+    Returns
+    -------
+    CameraProfile or None
+        None if none is wished, or, with "", none fits; why a profile of this camera does not fit is logged.
+
+    Raises
+    ------
+    ProfileError
+        If the profile that was wished by name or by "auto" does not exist or is not sound.
+
+    Notes
+    -----
+    A profile that ships is never chosen unasked. It was published of another body of that model, whose read noise may
+    differ by a tenth, and of some cameras only straight lines are known, which single ISOs miss by a fourth; the file's
+    own NoiseProfile, or the photograph itself, says more of the camera that took it.
+    """
+    make, model = image.metadata.make, image.metadata.model
+    if wish == "none":
+        return None
+    if wish == "auto":
+        return profile_of(make, model)
+    if wish:
+        profile = load_profile(wish)
+        if not answers_to(profile, make, model):
+            _LOG.warning("The profile %s is of another camera than %s %s.", profile.id, make, model)
+        return profile
+    try:
+        profile = find_profile(make, model, own_only=True)
+        if profile is not None:
+            profile.noise_level(iso_of(image))
+    except NoiseModelError as error:
+        _LOG.warning("No profile of your folder is used: %s", error)
+        return None
+    return profile
 
 
 def choose_noise(

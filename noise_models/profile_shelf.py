@@ -24,8 +24,8 @@ def user_folder() -> Path:
     return Path(configuration) / "denoise" / "profiles"
 
 
-def list_profiles() -> list[CameraProfile]:
-    """Return every profile there is, the user's first; of two with one id only the first.
+def list_profiles(*, own_only: bool = False) -> list[CameraProfile]:
+    """Return every profile there is, or only those in the user's folder; of two with one id only the first.
 
     Raises
     ------
@@ -33,14 +33,14 @@ def list_profiles() -> list[CameraProfile]:
         If a file is not a sound profile; the message names it.
     """
     found: dict[str, CameraProfile] = {}
-    for folder in (user_folder(), SHIPPED):
+    for folder in (user_folder(),) if own_only else (user_folder(), SHIPPED):
         for path in sorted(folder.glob("*.json")):
             profile = CameraProfile.load(path)
             found.setdefault(profile.id, profile)
     return list(found.values())
 
 
-def find_profile(make: str, model: str) -> CameraProfile | None:
+def find_profile(make: str, model: str, *, own_only: bool = False) -> CameraProfile | None:
     """Return the profile of a camera, or None: never that of another.
 
     Parameters
@@ -48,6 +48,8 @@ def find_profile(make: str, model: str) -> CameraProfile | None:
     make, model : str
         As a file's metadata say them. Case, blanks, a company's legal form and the make repeated in the model do not
         matter; a profile answers to its model and to its aliases.
+    own_only : bool
+        Look into the user's folder alone, where profiles of the user's very camera lie.
 
     Returns
     -------
@@ -59,7 +61,7 @@ def find_profile(make: str, model: str) -> CameraProfile | None:
     ProfileError
         If a file on the shelf is not a sound profile.
     """
-    for profile in list_profiles():
+    for profile in list_profiles(own_only=own_only):
         if not profile.variant and answers_to(profile, make, model):
             return profile
     return None

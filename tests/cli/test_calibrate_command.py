@@ -100,6 +100,28 @@ def test_the_profile_serves_the_run(frames: Path, calibrated: tuple[Path, Path, 
     assert rough[1] < 0.6 * rough[0]
 
 
+def test_a_profile_in_the_users_folder_serves_its_camera_unasked(
+    frames: Path, calibrated: tuple[Path, Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DENOISE_PROFILES", str(calibrated[0].parent))
+    run = ("run", frames / "shot.dng", "--dry-run", "--model", "classical", "-o", tmp_path / "clean.dng")
+    for wish, words in (((), "profile sony-a7s2"), (("--profile", "none"), "blind"), (("--noise", "blind"), "blind")):
+        result = call(*run, *wish)
+        assert result.exit_code == 0, result.output
+        assert words in result.output
+    # Another ISO, another size, or another camera is not this one; a shipped profile is used only on demand.
+    profile = json.loads(calibrated[0].read_text())
+    for change in ({"points": [{**profile["points"][0], "iso": 3200}]}, {"model": "A7M4"}, {"schema_version": 99}):
+        (tmp_path / "shelf").mkdir(exist_ok=True)
+        (tmp_path / "shelf" / "camera.json").write_text(json.dumps({**profile, "fixed_pattern": None, **change}))
+        monkeypatch.setenv("DENOISE_PROFILES", str(tmp_path / "shelf"))
+        result = call(*run)
+        assert result.exit_code == 0, result.output
+        assert "blind" in result.output
+    (tmp_path / "shelf" / "camera.json").unlink()
+    assert "profile sony-a7s2" in call(*run, "--profile", "auto").output
+
+
 def test_json_and_a_profile_that_exists(frames: Path, calibrated: tuple[Path, Path, Result], tmp_path: Path) -> None:
     taken = call("calibrate", "--darks", frames / "darks", "-o", calibrated[0])
     assert taken.exit_code == 2
