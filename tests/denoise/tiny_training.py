@@ -1,6 +1,6 @@
 """A training small enough for a test, on waves; run as a script it is one of several processes.
 
-python tests/denoise/tiny_training.py FOLDER STEPS [ACCUMULATE]
+python tests/denoise/tiny_training.py FOLDER STEPS
 """
 
 from __future__ import annotations
@@ -41,8 +41,13 @@ def source() -> PhotoPatches:
     return PhotoPatches(photos(), photos(3), patch=32)
 
 
+def train_both(folder: Path, steps: int) -> None:
+    """Train with one pass a step, then with two."""
+    for accumulate in (1, 2):
+        chosen = recipe(steps, accumulate=accumulate)
+        Trainer(chosen, source(), folder / str(accumulate), seed=1, device="cpu").run()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    steps, accumulate = int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1
-    chosen = recipe(steps, accumulate=accumulate)
-    Trainer(chosen, source(), Path(sys.argv[1]), seed=1, device="cpu").run()
+    train_both(Path(sys.argv[1]), int(sys.argv[2]))
