@@ -163,6 +163,9 @@ def _describe(path: Path, raster: Any, shape: tuple[int, int, int], dtype: np.dt
     profile = {
         key: value for key, value in raster.profile.items() if key not in ("width", "height", "crs", "transform")
     }
+    predictor = raster.tags(ns="IMAGE_STRUCTURE").get("PREDICTOR")
+    if predictor is not None:
+        profile["predictor"] = predictor
     if not profile.get("tiled"):
         profile.pop("blockxsize", None)
         profile.pop("tiled", None)

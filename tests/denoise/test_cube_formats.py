@@ -1,0 +1,315 @@
+"""Cubes in GeoTIFF, HDF5, NetCDF, MATLAB and numpy files: read as others write them, and nothing else is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import rasterio
+import scipy.io
+import tifffile
+import xarray
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+
+from denoise import cube_pixels
+from denoise.cube import HyperspectralCube
+from denoise.errors import FileFormatError, UnsupportedInputError, UsageError
+from denoise.images import Photo
+from denoise.io import extras, read, write
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),  # rasterio's own use of affine
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+]
+BANDS, HEIGHT, WIDTH = 9, 40, 33
+WAVELENGTHS_NM = np.linspace(900.0, 980.0, BANDS)
+
+
+def scene(dtype: str = "uint16") -> np.ndarray:
+    """Return (bands, H, W), smooth in all directions, above 0."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    picture = 1 + 0.4 * np.sin(rows / 6) * np.cos(columns / 5)
+    return ((2000 + 150 * np.arange(BANDS))[:, None, None] * picture).astype(dtype)
+
+
+def stored(cube: Any) -> np.ndarray:
+    return opened(cube).stored.read(0, cube.shape[1], 0, cube.shape[2])
+
+
+def opened(cube: Any) -> HyperspectralCube:
+    assert isinstance(cube, HyperspectralCube)
+    return cube
+
+
+def halved(cube: Any) -> tuple[HyperspectralCube, np.ndarray]:
+    """Return a cube after a model that halves, and the values expected of it; whole ones within one step."""
+    result = cube.with_tensor(cube.to_tensor() / 2)
+    before = stored(cube)
+    physical = before * cube.scale[:, None, None] + cube.offset[:, None, None]
+    expected = (physical / 2 - cube.offset[:, None, None]) / cube.scale[:, None, None]
+    return result, np.where(cube.valid, np.rint(expected) if before.dtype.kind in "iu" else expected, before)
+
+
+@pytest.fixture
+def geotiff(tmp_path: Path) -> Path:
+    """Return a GeoTIFF with all that must survive."""
+    path = tmp_path / "scene.tif"
+    profile: dict[str, Any] = {"driver": "GTiff", "dtype": "int16", "count": BANDS, "height": HEIGHT, "width": WIDTH,
+                               "crs": CRS.from_epsg(32633), "transform": from_origin(500000, 4600000, 30, 30),
+                               "nodata": -32768, "tiled": True, "blockxsize": 16, "blockysize": 16,
+                               "compress": "deflate", "predictor": 2, "interleave": "band"}  # fmt: skip
+    values = scene("int16")
+    values[:, :5, :5] = -32768
+    with rasterio.open(path, "w", **profile) as raster:
+        raster.write(values)
+        raster.scales, raster.offsets = (1e-4,) * BANDS, (0.01,) * BANDS
+        raster.update_tags(TIFFTAG_DATETIME="2026:05:01 10:00:00", SENSOR="FINCH", AREA_OR_POINT="Point")
+        for band in range(BANDS):
+            raster.set_band_description(band + 1, f"band {band} of FINCH")
+            raster.update_tags(band + 1, wavelength=str(WAVELENGTHS_NM[band] / 1000), wavelength_units="um",
+                               fwhm="0.01", bbl=str(int(band != 4)), quality="good")  # fmt: skip
+            raster.update_tags(band + 1, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=str(WAVELENGTHS_NM[band] / 1000))
+    return path
+
+
+def test_a_geotiff_keeps_all_that_a_plain_copy_loses(geotiff: Path, tmp_path: Path) -> None:
+    cube = opened(read(geotiff))
+    np.testing.assert_allclose(cube.wavelengths_nm, WAVELENGTHS_NM)
+    np.testing.assert_allclose(cube.fwhm_nm, np.full(BANDS, 10.0))
+    assert cube.good_bands is not None
+    assert np.flatnonzero(~cube.good_bands).tolist() == [4]
+    assert not cube.valid[:, :5, :5].any()
+    result, expected = halved(cube)
+    write(tmp_path / "out.tif", result)
+    with rasterio.open(geotiff) as before, rasterio.open(tmp_path / "out.tif") as after:
+        np.testing.assert_allclose(after.read(), expected, atol=1)
+        np.testing.assert_array_equal(after.read()[:, :5, :5], -32768)
+        np.testing.assert_array_equal(after.read(5), before.read(5))  # the bad band
+        for name in ("crs", "transform", "nodata", "scales", "offsets", "descriptions", "block_shapes", "compression"):
+            assert getattr(after, name) == getattr(before, name), name
+        assert after.tags(ns="IMAGE_STRUCTURE") == before.tags(ns="IMAGE_STRUCTURE")
+        history = after.tags()
+        assert "rounding error" in history.pop("DENOISE_HISTORY")
+        assert history == before.tags()
+        for band in range(1, BANDS + 1):
+            assert after.tags(band) == before.tags(band)
+            assert after.tags(band, ns="IMAGERY") == before.tags(band, ns="IMAGERY")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".xml"] == []
+    assert opened(read(tmp_path / "out.tif")).history == result.history
+
+
+def test_a_geotiff_by_windows_is_the_same(geotiff: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = opened(read(geotiff))
+    monkeypatch.setattr(cube_pixels, "HELD_BYTES", 100)
+    cube = opened(read(geotiff))
+    assert cube.held_bytes == 0
+    np.testing.assert_array_equal(cube.window(3, 20, 2, 30), held.window(3, 20, 2, 30))
+
+
+def test_a_mask_within_the_file_is_nodata(tmp_path: Path) -> None:
+    path = tmp_path / "masked.tif"
+    profile = {"driver": "GTiff", "dtype": "uint16", "count": BANDS, "height": HEIGHT, "width": WIDTH}
+    mask = np.ones((HEIGHT, WIDTH), bool)
+    mask[10:20, 10:20] = False
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as raster:
+        raster.write(scene())
+        raster.write_mask(mask)
+    cube = opened(read(path))
+    np.testing.assert_array_equal(cube.valid.all(axis=0), mask)
+    result, expected = halved(cube)
+    np.testing.assert_allclose(stored(result), expected, atol=1)
+    write(tmp_path / "out.tif", result)
+    with rasterio.open(tmp_path / "out.tif") as after:
+        np.testing.assert_array_equal(after.dataset_mask() > 0, mask)
+
+
+def test_which_tiff_is_a_cube_and_which_a_photograph(tmp_path: Path) -> None:
+    picture = np.zeros((8, 9, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "photo.tif", picture, photometric="rgb")
+    assert isinstance(read(tmp_path / "photo.tif"), Photo)
+    tifffile.imwrite(tmp_path / "five.tif", scene()[:5], photometric="minisblack", planarconfig="separate")
+    np.testing.assert_array_equal(stored(read(tmp_path / "five.tif")), scene()[:5])
+    profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": 9, "width": 9, "crs": "EPSG:4326"}
+    with rasterio.open(tmp_path / "one.tif", "w", **profile, transform=from_origin(10, 50, 0.1, 0.1)) as raster:
+        raster.write(np.ones((1, 9, 9), np.float32))
+    with pytest.raises(UnsupportedInputError, match="one band"):
+        read(tmp_path / "one.tif")
+
+
+def test_a_missing_package_names_its_extra(geotiff: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["cube"] = scene()
+
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(extras.importlib, "import_module", missing)
+    for path, extra in ((geotiff, "geo"), (tmp_path / "a.h5", "cubes")):
+        with pytest.raises(UnsupportedInputError, match=rf"pip install 'denoise-toolkit\[{extra}\]'"):
+            read(path)
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+@pytest.mark.parametrize("order", [("wavelength", "y", "x"), ("y", "x", "wavelength")])
+def test_netcdf_of_xarray_is_copied_with_new_values_only(tmp_path: Path, engine: Any, order: tuple[str, ...]) -> None:
+    values = scene("int16")
+    values[:, 0, 0] = -1
+    variable = xarray.DataArray(values, dims=("wavelength", "y", "x"), attrs={"long_name": "reflectance"})
+    dataset = xarray.Dataset(
+        {"reflectance": variable.transpose(*order), "cloud": (("y", "x"), np.eye(HEIGHT, WIDTH))},
+        coords={"wavelength": ("wavelength", WAVELENGTHS_NM / 1000, {"units": "um"}),
+                "fwhm": ("wavelength", np.full(BANDS, 0.01))},
+        attrs={"title": "a scene", "history": "made by xarray"},
+    )  # fmt: skip
+    packing = {"scale_factor": 1e-4, "add_offset": 0.01, "_FillValue": np.int16(-1), "dtype": "int16", "zlib": True}
+    dataset["reflectance"] = dataset["reflectance"].where(dataset["reflectance"] >= 0) * 1e-4 + 0.01
+    dataset["reflectance"].attrs = {"long_name": "reflectance"}
+    dataset.to_netcdf(tmp_path / "scene.nc", engine=engine, encoding={"reflectance": packing})
+    cube = opened(read(tmp_path / "scene.nc"))
+    np.testing.assert_allclose(cube.wavelengths_nm, WAVELENGTHS_NM)
+    np.testing.assert_allclose(cube.fwhm_nm, np.full(BANDS, 10.0))
+    np.testing.assert_array_equal(stored(cube), values)
+    assert not cube.valid[:, 0, 0].any()
+    result, expected = halved(cube)
+    write(tmp_path / "out.nc", result)
+    kept = {"mask_and_scale": False, "engine": engine}
+    with (
+        xarray.open_dataset(tmp_path / "scene.nc", **kept) as old,
+        xarray.open_dataset(tmp_path / "out.nc", **kept) as new,
+    ):
+        np.testing.assert_allclose(new["reflectance"].transpose("wavelength", "y", "x"), expected, atol=1)
+        assert new["reflectance"].attrs == old["reflectance"].attrs
+        assert new.attrs["title"] == "a scene"
+        assert new.attrs["history"].startswith("made by xarray\nstored as int16")
+        xarray.testing.assert_identical(
+            old.drop_vars("reflectance").drop_attrs(), new.drop_vars("reflectance").drop_attrs()
+        )
+
+
+def test_our_own_netcdf_is_read_by_xarray(tmp_path: Path) -> None:
+    cube = HyperspectralCube(scene("int16"), wavelengths_nm=WAVELENGTHS_NM, nodata=-1, scale=np.array([2e-4]),
+                             quantity="reflectance", fwhm_nm=np.full(BANDS, 10.0))  # type: ignore[arg-type]  # fmt: skip
+    write(tmp_path / "new.nc", cube)
+    for engine in ("h5netcdf", "netcdf4"):
+        with xarray.open_dataset(tmp_path / "new.nc", engine=engine) as dataset:  # type: ignore[arg-type]
+            np.testing.assert_allclose(dataset["cube"].values, scene("int16") * 2e-4)
+            np.testing.assert_allclose(dataset["wavelength"].values, WAVELENGTHS_NM)
+    back = opened(read(tmp_path / "new.nc"))
+    assert (back.nodata, back.scale.tolist(), back.quantity) == (-1, [2e-4], "reflectance")
+
+
+def test_a_file_with_several_arrays_asks_which(tmp_path: Path) -> None:
+    path = tmp_path / "many.h5"
+    with h5py.File(path, "w") as file:
+        file["group/first"] = scene()
+        file["second"] = scene("float32").transpose(1, 2, 0)
+        file["flat"] = np.zeros((4, 5))
+        file["wavelengths"] = WAVELENGTHS_NM
+    with pytest.raises(UsageError, match=r"holds 2 arrays.*group/first \(9, 40, 33\).*--variable"):
+        read(path)
+    np.testing.assert_array_equal(stored(read(path, variable="group/first")), scene())
+    np.testing.assert_array_equal(stored(read(path, variable="second")), scene("float32"))
+    with pytest.raises(UsageError, match="no variable 'secnd'.*Did you mean 'second'"):
+        read(path, variable="secnd")
+    with pytest.raises(UnsupportedInputError, match=r"float64 of shape \(4, 5\)"):
+        read(path, variable="flat")
+    write(
+        tmp_path / "out.h5", opened(read(path, variable="first")).with_tensor(read(path, variable="first").to_tensor())
+    )
+    with h5py.File(path) as old, h5py.File(tmp_path / "out.h5") as new:
+        for name in ("group/first", "second", "flat", "wavelengths"):
+            np.testing.assert_array_equal(old[name][()], new[name][()])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float64", "int16", "float32"])
+def test_matlab_5_keeps_class_and_neighbours(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "scene.mat"
+    contents = {"data": scene(dtype).transpose(1, 2, 0), "map": np.eye(HEIGHT, WIDTH), "wavelength": WAVELENGTHS_NM}
+    scipy.io.savemat(path, contents)
+    cube = opened(read(path))
+    np.testing.assert_array_equal(stored(cube), scene(dtype))
+    np.testing.assert_allclose(cube.wavelengths_nm, WAVELENGTHS_NM)
+    result, expected = halved(cube)
+    write(tmp_path / "out.mat", result)
+    after = scipy.io.loadmat(tmp_path / "out.mat", mat_dtype=True)
+    assert after["data"].dtype == dtype
+    np.testing.assert_allclose(after["data"].transpose(2, 0, 1), expected, rtol=1e-6, atol=dtype.endswith("16"))
+    np.testing.assert_array_equal(after["map"], contents["map"])
+    assert opened(read(tmp_path / "out.mat")).history == result.history
+
+
+def test_matlab_7_has_its_axes_in_reverse(tmp_path: Path) -> None:
+    path = tmp_path / "scene.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["rad"] = scene("float64").transpose(0, 2, 1)  # MATLAB sees (rows, columns, bands)
+        file["rad"].attrs["MATLAB_class"] = np.bytes_("double")
+        file["#refs#/a"] = np.zeros((2, 2, 2))
+    content = bytearray(path.read_bytes())
+    content[:19] = b"MATLAB 7.3 MAT-file"
+    path.write_bytes(content)
+    cube = opened(read(path))
+    np.testing.assert_array_equal(stored(cube), scene("float64"))
+    result, expected = halved(cube)
+    write(tmp_path / "out.mat", result)
+    assert (tmp_path / "out.mat").read_bytes().startswith(b"MATLAB 7.3 MAT-file")
+    with h5py.File(tmp_path / "out.mat") as file:
+        np.testing.assert_allclose(file["rad"][()].transpose(0, 2, 1), expected, rtol=1e-6)  # type: ignore[index]
+        assert file["rad"].attrs["MATLAB_class"] == b"double"
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(("axes", "asked"), [((1, 2, 0), "auto"), ((1, 2, 0), "last"), ((0, 1, 2), "auto"),
+                                             ((0, 1, 2), "first")])  # fmt: skip
+def test_numpy_arrays_of_both_orders(
+    tmp_path: Path, axes: tuple[int, ...], asked: str, fortran: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr(cube_pixels, "HELD_BYTES", 100)
+    array = scene("float32").transpose(axes)
+    np.save(tmp_path / "scene.npy", np.asfortranarray(array) if fortran else np.ascontiguousarray(array))
+    cube = opened(read(tmp_path / "scene.npy", band_axis=asked))
+    np.testing.assert_array_equal(stored(cube), scene("float32"))
+    write(tmp_path / "out.npy", cube)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), array)
+
+
+def test_arrays_that_are_no_cube_are_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.zeros((40, 50)))
+    with pytest.raises(UnsupportedInputError, match=r"float64 of shape \(40, 50\).*photograph"):
+        read(tmp_path / "flat.npy")
+    np.save(tmp_path / "one.npy", np.zeros((40, 50, 1)))
+    with pytest.raises(UnsupportedInputError, match="one band of 50 x 40"):
+        read(tmp_path / "one.npy")
+    np.save(tmp_path / "complex.npy", np.zeros((4, 5, 6), np.complex64))
+    with pytest.raises(UnsupportedInputError, match="complex"):
+        read(tmp_path / "complex.npy")
+    np.save(tmp_path / "nan.npy", np.full((4, 5, 6), np.nan))
+    with pytest.raises(FileFormatError, match="no value to denoise"):
+        read(tmp_path / "nan.npy")
+    scipy.io.savemat(tmp_path / "flat.mat", {"gt": np.zeros((4, 5))})
+    with pytest.raises(UnsupportedInputError, match=r"no cube.*gt \(4, 5\)"):
+        read(tmp_path / "flat.mat")
+    with pytest.raises(UsageError, match="--variable b was given, but photo.png holds one image"):
+        (tmp_path / "photo.png").write_bytes(b"")
+        read(tmp_path / "photo.png", variable="b")
+    (tmp_path / "old.nc").write_bytes(b"CDF\x01" + bytes(100))
+    with pytest.raises(FileFormatError, match="nccopy -k nc4"):
+        read(tmp_path / "old.nc")
+
+
+def test_a_cube_goes_from_each_format_to_each(tmp_path: Path) -> None:
+    cube = HyperspectralCube(scene("int16"), wavelengths_nm=WAVELENGTHS_NM, nodata=-1)  # type: ignore[arg-type]
+    suffixes = (".hdr", ".tif", ".nc", ".mat")
+    for first in suffixes:
+        write(tmp_path / f"a{first}", cube)
+        for second in suffixes:
+            if first != second:
+                write(tmp_path / f"b{first[1:]}{second}", read(tmp_path / f"a{first}"))
+                back = opened(read(tmp_path / f"b{first[1:]}{second}"))
+                np.testing.assert_array_equal(stored(back), scene("int16"))
+                np.testing.assert_allclose(back.wavelengths_nm, WAVELENGTHS_NM)
