@@ -99,7 +99,7 @@ class CameraFrameReader:
         return replace(
             self._known[key],
             iso=float(iso) if iso and iso > 0 else None,
-            exposure_s=float(exposure_s) if iso and iso > 0 else None,
+            exposure_s=float(exposure_s) if exposure_s and exposure_s > 0 else None,
             time=tags.date_time,
         )
 

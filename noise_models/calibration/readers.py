@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,10 @@ FITS_SUFFIXES: Final = (".fit", ".fits", ".fts", ".fit.gz", ".fits.gz", ".fts.gz
 IMAGE_SUFFIXES: Final = (*TIFF_SUFFIXES, *PNG_SUFFIXES, *FITS_SUFFIXES)
 """Suffixes, in lower case, that `ImageReader` reads."""
 
+_EXPOSURES: Final = (
+    "EXPTIME", "EXPOSURE", "XPOSURE", "EXP_TIME", "TEXPOSE", "EXPOS", "INTTIME", "INT_TIME", "ITIME", "IMG_EXP",
+)  # fmt: skip
+_PATTERNS: Final = ("RGGB", "GRBG", "GBRG", "BGGR")
 _LOSSY: Final = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".webp", ".avif", ".gif")
 
 
@@ -128,7 +133,9 @@ def _fits(path: Path, *, with_pixels: bool) -> tuple[npt.NDArray[Any], FrameInfo
                 unit = next((item for item in file if item.header.get("NAXIS") == 2), None)
                 if unit is None:
                     raise CalibrationError(f"{path} holds no picture of two dimensions. Give one frame in each file.")
-                header = {str(key): value for key, value in unit.header.items() if key}
+                header = {
+                    str(card.keyword): (card.value, str(card.comment)) for card in unit.header.cards if card.keyword
+                }
                 mosaic = np.asarray(unit.data) if with_pixels else np.empty((0, 0), np.uint16)
     except (OSError, ValueError, TypeError) as error:
         raise _unreadable(path, error) from error
@@ -138,16 +145,44 @@ def _fits(path: Path, *, with_pixels: bool) -> tuple[npt.NDArray[Any], FrameInfo
     return mosaic, _fits_info(header)
 
 
-def _fits_info(header: Mapping[str, Any]) -> FrameInfo:
-    def figure(*names: str) -> float | None:
-        found = (header.get(name) for name in names)
-        return next((float(value) for value in found if isinstance(value, int | float)), None)
+def _fits_info(header: Mapping[str, tuple[Any, str]]) -> FrameInfo:
+    """Read what observatories and cameras write under many names; units stand in the comments."""
 
+    def number(name: str) -> float | None:
+        value = header.get(name, (None, ""))[0]
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def first(*names: str) -> float | None:
+        return next((value for value in map(number, names) if value is not None), None)
+
+    def text(*names: str) -> str:
+        return next((str(header[name][0]).strip() for name in names if name in header), "")
+
+    exposure = next((name for name in _EXPOSURES if number(name) is not None), "")
+    pattern = text("BAYERPAT", "COLORTYP").upper()
+    shifted = first("XBAYROFF") or first("YBAYROFF") or text("ROWORDER").upper() == "BOTTOM-UP"
     return FrameInfo(
-        shape=(int(header["NAXIS2"]), int(header["NAXIS1"])),
-        exposure_s=figure("EXPTIME", "EXPOSURE"),
-        temperature_c=figure("CCD-TEMP", "SENSTEMP", "DET-TEMP"),
-        model=str(header.get("INSTRUME", header.get("CAM_ID", header.get("DETECTOR", "")))).strip(),
-        serial=str(header.get("SERIALNO", header.get("CAM_SN", ""))).strip(),
-        time=str(header.get("DATE-OBS", header.get("IMG_TS", ""))).strip(),
+        shape=(int(header["NAXIS2"][0]), int(header["NAXIS1"][0])),
+        cfa=pattern if pattern in _PATTERNS and not shifted else "MONO",
+        iso=first("ISOSPEED", "ISO") or _gain_setting(number("GAIN"), header.get("GAIN", (None, ""))[1]),
+        exposure_s=(number(exposure) or 0.0) * _seconds(header[exposure][1]) if exposure else None,
+        temperature_c=first("CCD-TEMP", "SENSTEMP", "DET-TEMP"),
+        model=text("INSTRUME", "CAM_ID", "DETECTOR"),
+        serial=text("SERIALNO", "CAM_SN"),
+        time=text("DATE-OBS", "IMG_TS"),
     )
+
+
+def _seconds(comment: str) -> float:
+    """Return the unit of a time that its comment names [s]; seconds where it names none."""
+    for unit, pattern in ((1e-9, "ns|nano"), (1e-6, "us|µs|micro"), (1e-3, "ms|milli")):
+        if re.search(rf"(?<![a-z])({pattern})(?![a-z])|(?<![a-z])({pattern})(?=s|-?sec)", comment.lower()):
+            return unit
+    return 1.0
+
+
+def _gain_setting(value: float | None, comment: str) -> float | None:
+    """Return the sensitivity that an astronomical camera was set to; electrons for each DN are not one."""
+    if value is None or value < 0 or value != int(value) or re.search(r"e-?\s*/|elec", comment.lower()):
+        return None
+    return max(value, 1.0)

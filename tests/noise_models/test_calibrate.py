@@ -209,6 +209,33 @@ def test_pictures_are_no_frames(tmp_path):
             ImageReader().read(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        ({"EXPTIME": (2.5, "exposure in seconds")}, (2.5, None, "MONO")),
+        ({"XPOSURE": (0.25, "")}, (0.25, None, "MONO")),
+        ({"EXP_TIME": (40, "[ms] integration")}, (0.04, None, "MONO")),
+        ({"IMG_EXP": (1999, "Exposure (ms)")}, (1.999, None, "MONO")),
+        ({"EXPOSURE": (1500, "exposure time in microseconds")}, (0.0015, None, "MONO")),
+        ({"EXPTIME": (3, "us")}, (3e-6, None, "MONO")),
+        ({"EXPTIME": (1.0, "[s] sums of exposures"), "ISOSPEED": (800, "")}, (1.0, 800.0, "MONO")),
+        ({"EXPTIME": (1.0, ""), "GAIN": (120, "Sensor gain"), "BAYERPAT": ("GRBG", "")}, (1.0, 120.0, "GRBG")),
+        ({"EXPTIME": (1.0, ""), "GAIN": (0, ""), "BAYERPAT": ("RGGB", ""), "XBAYROFF": (1, "")}, (1.0, 1.0, "MONO")),
+        ({"EXPTIME": (1.0, ""), "GAIN": (2, "e-/ADU")}, (1.0, None, "MONO")),
+        ({}, (None, None, "MONO")),
+    ],
+)
+def test_fits_keywords(tmp_path, cards, expected):
+    fits = pytest.importorskip("astropy.io.fits", reason="FITS needs the extra [astro]")
+    unit = fits.PrimaryHDU(np.zeros((8, 6), np.uint16))
+    for name, (value, comment) in cards.items():
+        unit.header[name] = (value, comment)
+    unit.writeto(tmp_path / "frame.fits")
+    info = ImageReader().describe(tmp_path / "frame.fits")
+    assert info.shape == (8, 6)
+    assert (info.exposure_s, info.iso, info.cfa) == (pytest.approx(expected[0]), *expected[1:])
+
+
 def test_regions():
     region = Region.parse("A=0:64,2:66;overscan=0:64,66:70")
     assert (region.name, region.box, region.overscan) == ("A", (0, 64, 2, 66), (0, 64, 66, 70))
