@@ -21,6 +21,9 @@ def evaluate(
         list[str] | None, typer.Option(help="bm3d, nlm or wavelet on the same inputs, in the same run; repeatable.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="The model estimates the noise instead of being told the true level.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for evaluation.md, .csv, .json and .html.")
     ] = None,
@@ -58,8 +61,8 @@ def evaluate(
         if download:
             fetch_files(manifest, root)
         found = run(
-            model, manifest, root, cases=cases, peers=peer or [], limit=limit, seed=seed, engine=Engine(device),
-            views=views if output is not None else 0, progress=None if quiet else console.say,
+            model, manifest, root, cases=cases, peers=peer or [], limit=limit, blind=blind, seed=seed,
+            engine=Engine(device), views=views if output is not None else 0, progress=None if quiet else console.say,
         )  # fmt: skip
         paths = write_evaluation(found, output) if output is not None else []
         if json_:

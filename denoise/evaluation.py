@@ -58,6 +58,7 @@ def evaluate(
     cases: Sequence[Case] = (),
     peers: Sequence[str] = (),
     limit: int | None = None,
+    blind: bool = False,
     seed: int = 0,
     engine: Engine | None = None,
     views: int = 2,
@@ -79,6 +80,8 @@ def evaluate(
         Keys of `denoise.peers.PEERS`, run on the same inputs.
     limit : int, optional
         Only the first images.
+    blind : bool
+        Whether the model must estimate the noise from each image, instead of being told the true level.
     seed : int
         Of everything drawn.
     engine : Engine, optional
@@ -108,7 +111,7 @@ def evaluate(
     denoiser = load_model(model, kind=kind)
     items = find_pairs(dataset, root) if manifest.holds == "pairs" else find_files(dataset, root)
     items = items[:limit]
-    run = _Run(denoiser, engine or Engine(), [Peer(name) for name in peers], seed)
+    run = _Run(denoiser, engine or Engine(), [Peer(name) for name in peers], blind)
     scores: list[Score] = []
     kept: list[View] = []
     protocols: dict[str, str] = {}
@@ -128,15 +131,18 @@ def evaluate(
 class _Run:
     """A model and peers that see the same inputs."""
 
-    def __init__(self, model: Denoiser, engine: Engine, peers: Sequence[Peer], seed: int) -> None:
-        self.model, self.engine, self.peers, self.seed = model, engine, peers, seed
+    def __init__(self, model: Denoiser, engine: Engine, peers: Sequence[Peer], blind: bool) -> None:
+        self.model, self.engine, self.peers, self.blind = model, engine, peers, blind
         self._warm: set[tuple[int, ...]] = set()
 
     def score(self, case: str, sample: Sample) -> tuple[list[Score], View]:
         """Return the figures of the input and of every method, and a crop of each result."""
-        noise = sample.noise or choose_noise(sample.noisy, "auto", self.model, self.engine)
+        wish = "blind" if self.blind else "auto"
+        told = None if self.blind else sample.noise
+        own = told or choose_noise(sample.noisy, wish, self.model, self.engine)
+        noise = sample.noise or own
         planes = sample.noisy.to_tensor().numpy()
-        results = {NOISY: (planes, 0.0), self.model.card.id: self._denoise(sample, noise)}
+        results = {NOISY: (planes, 0.0), self.model.card.id: self._denoise(sample, own)}
         for peer in self.peers:
             begun = time.perf_counter()
             results[peer.name] = (peer(planes, noise), time.perf_counter() - begun)
@@ -189,9 +195,19 @@ def _choose_cases(model: str, manifest: Manifest, cases: Sequence[Case]) -> Sequ
 
 
 def _protocol(case: Case, run: _Run, manifest: Manifest, count: int, seed: int) -> str:
+    told = ""
+    if not isinstance(case, RealPairs):
+        peers = ", peers are told the true level" if run.peers else ""
+        told = (
+            f"; the model estimates the noise from each image alone{peers}"
+            if run.blind
+            else ("; every method is told the true noise level")
+        )
+    elif run.blind:
+        told = "; the file's own level is not used"
     scaled = f". {SCALED}" if isinstance(case, CameraNoise) or manifest.kind == "raw" else ""
     return (
-        f"Set {manifest.name}, images: {count}. Inputs: {case.protocol}; seed {seed}. Methods: {run.how}. "
+        f"Set {manifest.name}, images: {count}. Inputs: {case.protocol}; seed {seed}{told}. Methods: {run.how}. "
         f"Figures: {METRICS}{scaled}."
     )
 

@@ -65,7 +65,7 @@ class WhiteNoise:
         """How inputs are made, in one sentence."""
         return (
             f"white Gaussian noise of sigma {self.sigma:g}/255, drawn for each image from the seed, its name and the "
-            "case, added to the photograph in 0..1, not cut and not rounded; every method is told sigma"
+            "case, added to the photograph in 0..1, not cut and not rounded"
         )
 
     def make(self, path: Path, seed: int) -> Sample:
@@ -85,7 +85,7 @@ class CameraNoise:
     iso: float
     """Sensitivity [ISO]."""
     ratio: float = 1.0
-    """How many times too short the exposure is."""
+    """How many times less light there is than in the truth."""
     profile: str = "sony-a7s2"
     """Of the camera."""
 
@@ -103,7 +103,7 @@ class CameraNoise:
             f"and its name, sampled RGGB, given 1/{self.ratio:g} of its light, and spoilt by the noise model 'eld' "
             f"of profile {self.profile} at ISO {self.iso:g} (shot, Tukey-lambda read noise, rows, columns and "
             "black-level error where the profile has them, rounding and the converter's range; no scatter of "
-            "parameters); every method is told shot and read of the profile; results are multiplied by the ratio and "
+            "parameters); results are multiplied by the ratio and "
             "compared as four packed planes"
         )
 

@@ -160,6 +160,19 @@ def test_a_limit_does_not_change_figures(root: Path, photo: Evaluation) -> None:
     assert [score.psnr_db for score in less.scores] == first[:2]
 
 
+def test_a_blind_model_is_near_one_that_is_told(tmp_path: Path) -> None:
+    name = dataset(tmp_path)
+    cv2.imwrite(str(tmp_path / "mine" / "0.png"), blobs(160))
+    figures = {}
+    for blind in (False, True):
+        found = evaluate("classical", name, tmp_path, cases=[WhiteNoise(20)], peers=["nlm"], blind=blind)
+        assert ("estimates the noise" in found.protocols["sigma20"]) == blind
+        figures[blind] = {mean.method: mean.psnr_db for mean in found.means("sigma20")}
+    assert figures[True]["nlm"] == figures[False]["nlm"]
+    assert figures[True]["classical"] != figures[False]["classical"]
+    assert figures[True]["classical"] > figures[False]["classical"] - 1
+
+
 def test_no_figure_without_its_protocol(photo: Evaluation) -> None:
     text = markdown(photo, images=True)
     tables = re.findall(r"(?:^\|.*\n)+\n(.*)", text, re.MULTILINE)
