@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Training(BaseModel):
@@ -47,14 +47,16 @@ class ModelCard(BaseModel):
     """One sentence: for what image and what noise it is made."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the network."""
+    stands_on: str = ""
+    """Id of the model whose network it uses; empty if it uses none."""
     channels: tuple[int, ...] = ()
     """Numbers of planes it serves; empty for any."""
     domain: Literal["raw", "photo", "cube", "any"] = "any"
     """The kind of image it serves."""
     multiple_of: int = 1
     """Tile sizes and origins are multiples of this, in pixels of a plane."""
-    halo: int | None = 0
-    """Receptive radius in pixels of a plane; None if the whole image is seen."""
+    halo: Annotated[int | None, BeforeValidator(lambda value: None if value == "whole" else value)] = 0
+    """Receptive radius in pixels of a plane; None (in a recipe "whole") if the whole image is seen."""
     stochastic: bool = False
     """Whether it draws random numbers."""
     precisions: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32",)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from denoise.crops import load_photos
+from denoise.cube_scenes import load_cubes
 from denoise.errors import ManifestError, RecipeError
 from denoise.images import RawImage
 from denoise.io import RAW_SUFFIXES, read
@@ -43,7 +44,7 @@ def load_clean(recipe: Recipe, root: Path) -> tuple[list[Tensor], list[Tensor]]:
     Returns
     -------
     (list, list) of (3, H, W) tensor
-        Photographs as uint8 sRGB, clean RAW files as float16 linear camera RGB.
+        Photographs as uint8 sRGB, clean RAW files as float16 linear camera RGB; cubes (bands, H, W) as float32.
 
     Raises
     ------
@@ -117,6 +118,8 @@ def _load_set(name: str, root: Path) -> Sequence[Tensor]:
     files = find_files(name, root)
     if manifest.kind == "raw":
         return [load_light(path) for path in files]
+    if manifest.kind == "cube" and manifest.holds == "clean":
+        return load_cubes(files)
     if manifest.kind != "photo" or manifest.holds != "clean":
         raise ManifestError(
             f"Training on '{name}' was asked for, but it holds {manifest.holds} images of kind {manifest.kind}, and "

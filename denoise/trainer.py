@@ -15,6 +15,8 @@ from torch import nn
 
 from denoise.card import ModelCard, Training
 from denoise.clean_images import load_clean
+from denoise.cube_pairs import CubePairs
+from denoise.cube_scenes import CubeScenes
 from denoise.datasets import PhotoPatches, RawPatches
 from denoise.denoiser import Batch, Denoiser
 from denoise.errors import RecipeError, nearest
@@ -50,6 +52,8 @@ SOURCES: Final[dict[str, Callable[..., Any]]] = {
     "raw-patches": RawPatches,
     "photo-patches": PhotoPatches,
     "fixed-noise": FixedNoise,
+    "cube-scenes": CubeScenes,
+    "cube-pairs": CubePairs,
 }
 """What makes pairs of photographs, by the word that a recipe uses."""
 
@@ -91,6 +95,11 @@ def make_source(recipe: Recipe, root: Path) -> PairSource:
     """
     kind = source_class(recipe)
     clean, held_out = load_clean(recipe, root)
+    if kind not in (CubeScenes, CubePairs) and any(len(image) > 3 for image in clean):
+        raise RecipeError(
+            f"data {', '.join(recipe.data)} holds cubes, but the source '{recipe.source}' learns from pictures. "
+            "Choose source = 'cube-scenes' or 'cube-pairs'."
+        )
     if clean[0].is_floating_point() and kind is not CameraPairs:
         raise RecipeError(
             f"data_folder {recipe.data_folder} holds RAW files, but the source '{recipe.source}' learns from "
@@ -211,7 +220,9 @@ def make_learner(recipe: Recipe) -> nn.Module:
     """
     if recipe.card.method not in METHODS:
         raise RecipeError(f"Method '{recipe.card.method}' is not known. {nearest(recipe.card.method, METHODS)}")
-    model: nn.Module = METHODS[recipe.card.method].build(recipe.card)
+    model: Any = METHODS[recipe.card.method].build(recipe.card)
+    if recipe.card.stands_on:
+        model.foundation = load_model(recipe.card.stands_on)
     if recipe.start:
         begun = cast(nn.Module, load_model(recipe.start))
         try:

@@ -1,0 +1,62 @@
+"""What spoils a training cube: the field's standard cases, or the pushbroom sensor of the FINCH satellite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denoise.crops import log_uniform
+from noise_models.base import SensorSettings
+from noise_models.cube_cases import CUBE_CASES, spoil_cube
+from noise_models.finch_stripes import add_finch_stripes
+from noise_models.profile_shelf import load_profile
+from noise_models.pushbroom import ElementSpread, PushbroomNoise
+
+Spoil = Callable[[Tensor, torch.Generator], Tensor]
+"""From a clean cube (bands, H, W), 0 to 1, to a noisy one."""
+
+_SIGMA: Final = (2.0, 70.0)
+_EXPOSURE_S: Final = (0.005, 0.04)
+_FILL: Final = (0.2, 0.7)
+_PRNU: Final = (0.002, 0.05)
+_OFFSET_DN: Final = (1.0, 100.0)
+_DEAD_SHARE: Final = (1e-4, 0.02)
+_HOT_DN: Final = 3000.0
+
+
+def spoil_as_standard(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Spoil a cube by one of the standard cases: white noise of sigma 2 to 70 of 255, log-uniform, or a complex one."""
+    cases = ("gaussian", *CUBE_CASES)
+    case = cases[int(torch.randint(len(cases), (), generator=generator))]
+    if case == "gaussian":
+        case = f"gaussian-{float(log_uniform(*_SIGMA, 1, generator)):.3f}"
+    return spoil_cube(clean, case, generator=generator)
+
+
+def spoil_as_finch(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Spoil a cube as FINCH would: its sensor with a detector of its own, corrected for dark and gain alone.
+
+    Every second cube also gets the stripes that the team simulates. Exposure and light are drawn; white in the cube is
+    20 to 70 % of the sensor's range, so that dark current has room above it.
+    """
+    profile = load_profile("finch-eye")
+    exposure_s, fill, prnu, offset_dn, dead = (
+        float(log_uniform(*limits, 1, generator)) for limits in (_EXPOSURE_S, _FILL, _PRNU, _OFFSET_DN, _DEAD_SHARE)
+    )
+    spread = ElementSpread(prnu, offset_dn, dead, dead / 2, _HOT_DN)
+    point = profile.points[0]
+    white = fill * (profile.white_dn - float(np.mean(profile.black_dn)))
+    noise, settings = PushbroomNoise(profile, spread=spread), SensorSettings(point.iso, exposure_s)
+    noisy_dn = noise(clean[None] * white, [settings], generator=generator)[0]
+    dark_dn = (point.gain_dn_per_e or 0.0) * (point.dark_current_e_per_s or 0.0) * exposure_s
+    noisy = (noisy_dn - dark_dn) / white
+    striped = torch.rand((), generator=generator) < 0.5
+    return add_finch_stripes(noisy, generator=generator) if striped else noisy
+
+
+NOISES: Final[dict[str, Spoil]] = {"standard": spoil_as_standard, "finch": spoil_as_finch}
+"""What a recipe calls them."""

@@ -1,0 +1,173 @@
+"""Cubes to learn from: real spectra laid out anew, spoilt, with a first estimate; crops that stay together."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+import denoise.cube_pairs
+import denoise.cube_scenes
+from denoise.cube_noise import NOISES, spoil_as_finch, spoil_as_standard
+from denoise.cube_pairs import CubePairs
+from denoise.cube_scenes import CubeScenes, abundances, extremes
+from denoise.errors import RecipeError
+from denoise.first_estimate import FirstEstimate
+from noise_models.level import NoiseLevel
+
+BANDS, SIDE = 12, 24
+
+
+class Estimator:
+    """Stands in for the subspace method: means of 3 x 3."""
+
+    def first_estimate(self, noisy: Tensor, noise: NoiseLevel | None) -> FirstEstimate:
+        cube = torch.nn.functional.avg_pool2d(noisy, 3, 1, 1, count_include_pad=False)
+        valid = noisy != 0
+        return FirstEstimate(cube, noisy - cube, valid, torch.arange(noisy.shape[1]).float()[None] + 1)
+
+    def denoise(self, noisy: Tensor, noise: NoiseLevel | None) -> Tensor:
+        return noisy
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (denoise.cube_scenes, denoise.cube_pairs):
+        monkeypatch.setattr(module, "load_model", lambda name, kind: Estimator())
+
+
+def images() -> list[Tensor]:
+    """Two photographs of two halves each, and a cube of two materials."""
+    generator = torch.Generator().manual_seed(1)
+    photos = torch.randint(40, 200, (2, 3, 40, 40), generator=generator, dtype=torch.uint8)
+    photos[:, :, :, 20:] = 255 - photos[:, :, :, 20:]
+    wave = torch.linspace(0, 3, BANDS)
+    spectra = torch.stack((0.5 + 0.4 * torch.sin(wave), 0.5 + 0.3 * torch.cos(2 * wave)), 1)
+    share = torch.rand(1, 32, 40, generator=generator)
+    return [*photos, torch.einsum("bk,khw->bhw", spectra, torch.cat((share, 1 - share)))]
+
+
+def test_the_purest_spectra_are_found(generator: torch.Generator) -> None:
+    """Among mixtures of three spectra stand the three themselves: they are the ones chosen."""
+    pure = torch.rand(8, 3, generator=generator) + torch.eye(8)[:, :3]
+    shares = torch.rand(3, 100, generator=generator)
+    mixed = pure @ (0.8 * shares / shares.sum(0) + 0.2 / 3)
+    found = extremes(torch.cat((mixed, pure), 1), 3)
+    assert {tuple(column.tolist()) for column in found.T} == {tuple(column.tolist()) for column in pure.T}
+
+
+def test_abundances_fill_every_pixel(generator: torch.Generator) -> None:
+    photo = torch.zeros(3, 6, 8)
+    photo[:, :, 4:] = 1.0
+    shares = abundances(photo, 5, generator)
+    torch.testing.assert_close(shares.sum(0), torch.ones(6, 8))
+    assert shares.min() >= 0
+    assert (shares[:, :, :4] == shares[:, :1, :1]).all()
+    assert not torch.equal(shares[:, 0, 0], shares[:, 0, 7])
+
+
+def test_scenes_hold_the_spectra_of_the_cubes(generator: torch.Generator) -> None:
+    """Whatever is laid out lies in the plane of the two materials."""
+    scenes = CubeScenes(images(), [], patch=SIDE, bands=BANDS)
+    spectra = images()[-1].flatten(1)
+    basis = torch.linalg.svd(spectra)[0][:, :2]
+    for _ in range(6):
+        flat = scenes.scene(generator).flatten(1)
+        assert flat.min() >= 0
+        assert flat.max() <= 1.0 + 1e-6
+        beyond = [rest - basis @ (basis.T @ rest) for rest in (flat, flat.flip(0))]
+        assert min(float(rest.abs().max()) for rest in beyond) < 1e-4
+
+
+def test_same_chance_same_scenes() -> None:
+    scenes = CubeScenes(images(), [], patch=SIDE, bands=6)
+    first, again, other = (scenes.draw(3, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.clean is not None
+    assert again.clean is not None
+    assert torch.equal(first.clean, again.clean)
+    assert first.clean.shape == (3, 6, SIDE, SIDE)
+    assert other.clean is not None
+    assert not torch.equal(first.clean, other.clean)
+
+
+def test_crops_stay_together(generator: torch.Generator) -> None:
+    """What belongs together is cut and turned alike: noise is what is left, and no more, in every crop."""
+    pairs = CubePairs(images(), [], patch=16, bands=8, scene=SIDE, scene_bands=BANDS, pairs=3, seed=1)
+    batch = pairs.draw(6, generator=generator)
+    assert batch.clean is not None
+    assert batch.clean.shape == batch.first.cube.shape == batch.first.valid.shape == (6, 8, 16, 16)
+    kept = {tuple(pair.clean.shape) for pair in pairs.kept}
+    assert kept == {(BANDS, SIDE, SIDE)}
+    torch.testing.assert_close(batch.noisy, batch.first.cube + batch.first.rest)
+    assert ((batch.noisy.abs() > 2e-3) | ~batch.first.valid).float().mean() > 0.99
+    steps = batch.first.sigma.diff(dim=1)
+    assert ((steps == 1).all(1) | (steps == -1).all(1)).all()
+    for crop, sigma in zip(batch.clean, batch.first.sigma, strict=True):
+        numbers = (sigma - 1).long()
+        assert any(_holds(pair.clean[numbers].float(), crop) for pair in pairs.kept)
+
+
+def _holds(scene: Tensor, crop: Tensor) -> bool:
+    """Tell whether a scene holds a crop, mirrored or not."""
+    turned = [scene.flip(axes) for axes in ([], [1], [2], [1, 2])]
+    places = itertools.product(range(SIDE - 15), range(SIDE - 15))
+    return any(torch.equal(each[:, r : r + 16, c : c + 16], crop) for r, c in places for each in turned)
+
+
+@pytest.mark.parametrize("noise", sorted(NOISES))
+def test_the_cubes_held_out_come_in_every_case(noise: str) -> None:
+    sizes = {"patch": 16, "bands": 8, "scene": SIDE, "scene_bands": 8}
+    pairs = CubePairs(images(), [images()[-1], images()[-1]], **sizes, pairs=1, noise=noise, judge=[1])
+    batches, again = list(pairs.validation()), list(pairs.validation())
+    assert len(batches) == len(pairs.cases)
+    assert torch.equal(batches[1].noisy, again[1].noisy)
+    assert not torch.equal(batches[0].noisy, batches[1].noisy)
+    assert batches[0].noisy.shape == (1, BANDS, 32, 40)
+
+
+@pytest.mark.parametrize("noise", sorted(NOISES))
+def test_noise_is_noise(noise: str, generator: torch.Generator) -> None:
+    clean = torch.full((9, 32, 32), 0.4)
+    spoilt = [NOISES[noise](clean, generator) for _ in range(8)]
+    for cube in spoilt:
+        assert cube.shape == clean.shape
+        assert torch.isfinite(cube).all()
+        assert cube.std() > 0.005
+    assert torch.equal(NOISES[noise](clean, generator.manual_seed(3)), NOISES[noise](clean, generator.manual_seed(3)))
+
+
+def test_finch_sees_the_light_and_draws_stripes(generator: torch.Generator) -> None:
+    """Mean dark is taken out; what its detector elements do stays along the track."""
+    clean = torch.full((6, 400, 24), 0.5)
+    median, stripes = [], []
+    for _ in range(6):
+        noisy = spoil_as_finch(clean, generator)
+        median.append(float(noisy.median()))
+        columns = noisy.median(1).values
+        stripes.append(float((columns - columns.median(1, keepdim=True).values).abs().median()))
+    assert sorted(median)[2] == pytest.approx(0.5, abs=0.06)
+    assert max(stripes) > 0.01
+
+
+def test_standard_noise_keeps_the_median_where_nothing_is_cut(generator: torch.Generator) -> None:
+    clean = torch.full((6, 64, 64), 0.5)
+    medians = torch.stack([spoil_as_standard(clean, generator).median() for _ in range(8)])
+    assert float((medians - 0.5).abs().median()) < 0.01
+
+
+def test_what_does_not_serve_is_said() -> None:
+    with pytest.raises(RecipeError, match="but the cubes are: none"):
+        CubeScenes(images()[:2], [], patch=16, bands=4)
+    with pytest.raises(RecipeError, match="12 bands of 40x32"):
+        CubeScenes(images(), [], patch=33, bands=4)
+    with pytest.raises(RecipeError, match="standard"):
+        CubePairs(images(), [], noise="standart")
+    with pytest.raises(RecipeError, match="not larger"):
+        CubePairs(images(), [], patch=32, scene=SIDE)
