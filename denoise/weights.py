@@ -11,6 +11,7 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -61,7 +62,7 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
         return _load_file(Path(identity), verify)
     method = identity.partition(".")[0]
     if method in METHODS and (card := METHODS[method].card) is not None:
-        return METHODS[method].denoiser(card)
+        return METHODS[method].denoiser(card, _foundation(card, verify))
     return _load_file(shipped_folder("weights") / f"{identity}{SUFFIX}", verify)
 
 
@@ -166,12 +167,17 @@ def _load_file(path: Path, verify: bool) -> Denoiser:
         raise WeightsError(
             f"The weights in {path} were altered: their checksum is not the one on their card. Get the model again."
         )
-    model = METHODS[card.method].build(card)
+    model: Any = METHODS[card.method].denoiser(card, _foundation(card, verify))
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
         raise WeightsError(f"The tensors in {path} do not fit the network on its card ({error}).") from error
     return model.eval()
+
+
+def _foundation(card: ModelCard, verify: bool) -> Denoiser | None:
+    """Return the model on which that of a card stands; None if it stands by itself."""
+    return load_model(card.stands_on, verify=verify) if card.stands_on else None
 
 
 def _read_card(text: str, path: Path) -> ModelCard:

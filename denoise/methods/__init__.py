@@ -15,6 +15,7 @@ from denoise.methods.cbsn import ConditionalBlindSpotDenoiser, DistilledBlindSpo
 from denoise.methods.classical import CLASSICAL_CARD, ClassicalDenoiser
 from denoise.methods.cube_diffusion import CubeDiffusion
 from denoise.methods.noise2score import Noise2Score
+from denoise.methods.subspace import SUBSPACE_CARD, SubspaceDenoiser
 from denoise.methods.supervised import SupervisedDenoiser
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 class Method:
     """How a denoiser is built from its card."""
 
-    build: Callable[[ModelCard], Any]
-    """The class, called with the card."""
+    build: Callable[..., Any]
+    """The class, called with the card, and with the model that the card stands on."""
     card: ModelCard | None = None
     """The card of a method that needs no weights."""
 
-    def denoiser(self, card: ModelCard) -> Denoiser:
-        """Build the denoiser, its weights not yet loaded."""
-        return self.build(card)
+    def denoiser(self, card: ModelCard, foundation: Denoiser | None = None) -> Denoiser:
+        """Build the denoiser, its weights not yet loaded, on the model that its card ``stands_on``."""
+        return self.build(card) if foundation is None else self.build(card, foundation)
 
 
 METHODS: Final[dict[str, Method]] = {
@@ -41,6 +42,7 @@ METHODS: Final[dict[str, Method]] = {
     "noise2score": Method(Noise2Score),
     "cbsn": Method(DistilledBlindSpot),
     "cbsn-teacher": Method(ConditionalBlindSpotDenoiser),
+    "subspace": Method(SubspaceDenoiser, SUBSPACE_CARD),
     "cube-diffusion": Method(CubeDiffusion),
 }
 
@@ -49,5 +51,6 @@ DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {
     ("classical", "photo"): "classical",
     ("supervised", "raw"): "supervised-unet.raw",
     ("supervised", "photo"): "supervised-unet.photo",
+    ("subspace", "cube"): "subspace",
 }
 """The model that a method's name, or "auto", stands for, by kind of image."""

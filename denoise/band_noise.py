@@ -1,0 +1,95 @@
+"""The noise of each band of a cube, and the spectra that its signal needs.
+
+All tensors are (bands, H, W) float32 in house units, rows along the track of a pushbroom; what is not ``valid`` may be
+anything.
+
+References
+----------
+.. [1] J. M. Bioucas-Dias, J. M. P. Nascimento, "Hyperspectral subspace identification", IEEE TGRS 46(8), 2008.
+.. [2] V. A. Marchenko, L. A. Pastur, "Distribution of eigenvalues for some sets of random matrices", 1967.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SIGMA_PER_MAD: Final = 1.4826
+"""Standard deviation of a Gaussian per median of its absolute deviation."""
+_LEAST_VALUES: Final = 50
+_BLUR_RADIUS: Final = 1.0
+_ABOVE_THE_EDGE: Final = 1.2
+
+
+def robust_sigma(residual: Tensor, valid: Tensor) -> Tensor:
+    """Standard deviation of each band (bands,) about zero, by the median; infinity where too little is valid."""
+    flat, good = residual.flatten(1), valid.flatten(1)
+    median = flat.abs().masked_fill(~good, torch.nan).nanmedian(1).values
+    return torch.where(good.sum(1) >= _LEAST_VALUES, SIGMA_PER_MAD * median, torch.inf)
+
+
+def sigma_by_differences(planes: Tensor, valid: Tensor) -> Tensor:
+    """Return a first estimate of the noise of each band (bands,), whatever the scene and the stripes.
+
+    Notes
+    -----
+    d = (x[i-1] - 2 x[i] + x[i+1]) / sqrt(6) along the track                                                      (1)
+
+    A column's offset cancels, a straight slope of the scene as well; texture makes it too large.
+    """
+    if planes.shape[1] < 3:
+        return planes.flatten(1).std(1)
+    second = (planes[:, :-2] - 2 * planes[:, 1:-1] + planes[:, 2:]) / math.sqrt(6)  # (1)
+    sigma = robust_sigma(second, valid[:, :-2] & valid[:, 1:-1] & valid[:, 2:])
+    spread = torch.where(
+        valid.sum((1, 2)) > 1, (planes - mean_of_valid(planes, valid)).square().mul(valid).mean((1, 2)), 0.0
+    )
+    return torch.where(torch.isfinite(sigma), sigma, spread.sqrt())
+
+
+def signal_spectra(whitened: Tensor, most: int) -> Tensor:
+    """Return the spectra (bands, r) that hold the signal, orthonormal, strongest first.
+
+    Parameters
+    ----------
+    whitened : (bands, H, W) tensor
+        Deviations from a mean, divided by the noise of their band.
+    most : int
+        Upper bound of r; at least 1 is returned.
+
+    Notes
+    -----
+    A scene is smooth and noise is not: after a small blur, whose noise gain is g, noise of unit variance leaves in
+
+    C = sum s s^T / (N g)                                                                                         (1)
+
+    only eigenvalues below (1 + sqrt(bands / N'))^2, N' = 2 N g independent pixels (2), so that signals several times
+    weaker than without the blur stand above it.
+    """
+    bands = whitened.shape[0]
+    pixels = whitened[0].numel()
+    smooth, gain = blur(whitened, _BLUR_RADIUS)
+    flat = smooth.flatten(1).double()
+    values, vectors = torch.linalg.eigh((flat @ flat.T / (pixels * gain)).cpu())  # (1)
+    edge = (1 + math.sqrt(bands / (2 * pixels * gain))) ** 2  # (2)
+    rank = int((values > _ABOVE_THE_EDGE * edge).sum())
+    return vectors.flip(1)[:, : max(1, min(rank, most))].to(whitened)
+
+
+def blur(planes: Tensor, radius: float) -> tuple[Tensor, float]:
+    """Convolve each plane (C, H, W) with a Gaussian of this standard deviation [pixel]; also the gain of variance."""
+    reach = min(math.ceil(3 * radius), min(planes.shape[1:]) - 1)
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=planes.device) / radius) ** 2).to(planes)
+    taps = taps / taps.sum()
+    padded = functional.pad(planes[:, None], (reach, reach, reach, reach), mode="reflect")
+    across = functional.conv2d(padded, taps.view(1, 1, 1, -1))
+    return functional.conv2d(across, taps.view(1, 1, -1, 1))[:, 0], float(taps.square().sum() ** 2)
+
+
+def mean_of_valid(planes: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of the valid values of each band, (bands, 1, 1)."""
+    return (planes * valid).sum((1, 2), keepdim=True) / valid.sum((1, 2), keepdim=True).clamp_min(1)

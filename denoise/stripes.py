@@ -1,0 +1,91 @@
+"""Stripes of a pushbroom: what a detector element adds to all it sees, found against the rest of the spectrum."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+_OUTLIER_ERRORS: Final = 4.0
+_TUKEY_ERRORS: Final = 3.0
+_STEPS: Final = 8
+_LEAST_ROWS: Final = 8
+_BANDS_PER_SPECTRUM: Final = 3
+_RIDGE: Final = 1e-4
+_CHUNK: Final = 1 << 23
+
+
+def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tensor) -> Tensor:
+    """Return the offset of each detector element.
+
+    Parameters
+    ----------
+    residual : (bands, H, W) tensor
+        What the signal does not explain, columns across track.
+    valid : (bands, H, W) bool
+        What holds a measurement.
+    spectra : (bands, r) tensor
+        Of the signal.
+    sigma : (bands,) tensor
+        Noise of each band; infinity for a band that is not to be trusted.
+
+    Returns
+    -------
+    (bands, W) tensor
+        Zero where a column does not differ from its band by more than four standard errors of its mean.
+
+    Notes
+    -----
+    The mean of a column along track, over all bands, is a spectrum plus few stripes plus little noise:
+
+    m_bj = (S d_j)_b + c_bj + N(0, sigma_b^2 / n_bj)                                                              (1)
+
+    d_j is fitted with Tukey's weights, to which stripes are outliers; so what of them leaked into the signal returns.
+    """
+    bands, rank = spectra.shape
+    if residual.shape[1] < _LEAST_ROWS or bands < _BANDS_PER_SPECTRUM * (rank + 1):
+        return residual.new_zeros(bands, residual.shape[2])
+    count = valid.sum(1)
+    mean = (residual * valid).sum(1) / count.clamp_min(1)
+    error = sigma[:, None] / count.clamp_min(1).sqrt()
+    trusted = (count >= _LEAST_ROWS) & torch.isfinite(error) & (error > 0)
+    weight = first = torch.where(trusted, error, torch.inf) ** -2
+    rest = mean
+    for _ in range(_STEPS):
+        fitted, _ = weighted_fit(mean, weight, spectra)
+        rest = mean - spectra @ fitted  # (1)
+        distance = torch.where(trusted, rest / error / _TUKEY_ERRORS, 0.0).square()
+        weight = first * (1 - distance).clamp_min(0).square()
+    return torch.where(trusted & (rest.abs() > _OUTLIER_ERRORS * error), rest, 0.0)
+
+
+def weighted_fit(values: Tensor, weight: Tensor, spectra: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit spectra to each pixel.
+
+    Parameters
+    ----------
+    values, weight : (bands, n) tensor
+        Pixels, and the inverse variance of each value; 0 where it does not count.
+    spectra : (bands, r) tensor
+        What is fitted.
+
+    Returns
+    -------
+    (r, n) tensor
+        The coefficients of least squares.
+    (r, r) tensor
+        Their mean covariance.
+    """
+    rank, pixels = spectra.shape[1], values.shape[1]
+    products = (spectra[:, :, None] * spectra[:, None, :]).flatten(1)
+    ridge = torch.diag(_RIDGE * (weight.mean(1) @ spectra.square()).clamp_min(1e-12))  # where there is little to go by
+    fitted = torch.empty((rank, pixels), dtype=values.dtype, device=values.device)
+    covariance = torch.zeros_like(ridge)
+    for part in torch.arange(pixels, device=values.device).split(max(1, _CHUNK // rank**2)):
+        here = slice(int(part[0]), int(part[-1]) + 1)
+        inverse = torch.linalg.inv((weight[:, here].T @ products).view(-1, rank, rank) + ridge)
+        right = (weight[:, here] * values[:, here]).T @ spectra
+        fitted[:, here] = (inverse @ right[..., None])[..., 0].T
+        covariance += inverse.sum(0)
+    return fitted, covariance / pixels
