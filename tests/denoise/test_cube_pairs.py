@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 import denoise.cube_pairs
 import denoise.cube_scenes
+import denoise.trainer
 from denoise.cube_noise import NOISES, spoil_as_finch, spoil_as_standard
 from denoise.cube_pairs import CubePairs
 from denoise.cube_scenes import CubeScenes, abundances, extremes
 from denoise.errors import RecipeError
 from denoise.first_estimate import FirstEstimate
+from denoise.recipe import load_recipe
+from denoise.trainer import SOURCES, Trainer
 from noise_models.level import NoiseLevel
 
 BANDS, SIDE = 12, 24
@@ -30,6 +35,9 @@ class Estimator:
 
     def denoise(self, noisy: Tensor, noise: NoiseLevel | None) -> Tensor:
         return noisy
+
+    def to(self, device: torch.device) -> Estimator:
+        return self
 
 
 @pytest.fixture
@@ -171,3 +179,26 @@ def test_what_does_not_serve_is_said() -> None:
         CubePairs(images(), [], noise="standart")
     with pytest.raises(RecipeError, match="not larger"):
         CubePairs(images(), [], patch=32, scene=SIDE)
+
+
+def test_three_stages_go_on_from_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped recipes, small: each stage begins with the weights of the one before, and leaves its own."""
+    real = denoise.trainer.load_model
+    monkeypatch.setattr(denoise.trainer, "load_model", lambda name: Estimator() if name == "subspace" else real(name))
+    small = {"steps": 2, "batch": 2, "warm_up": 0, "validate_steps": 2, "tensorboard": False, "precision": "float32"}
+    small |= {"card.config.widths": [8, 12], "card.config.inner": [12, 16], "card.config.inner_blocks": 1}
+    start, stages = None, {}
+    for name in ("cube-autoencoder", "cube-diffusion", "cube-finch"):
+        recipe = load_recipe(name, {**small, "start": start} if start else small)
+        options = recipe.source_options | {"patch": 16, "bands": 8, "judge": None}
+        options |= {} if name == "cube-autoencoder" else {"scene": SIDE, "scene_bands": 8, "pairs": 2}
+        source = SOURCES[recipe.source](images(), [images()[-1]], **options)
+        card = Trainer(recipe, source, tmp_path / name, device="cpu").run()
+        assert card.measured
+        start = str(tmp_path / name / "weights.safetensors")
+        stages[name] = load_file(start)
+    encoder = "autoencoder.encoder.tail.weight"
+    assert torch.equal(stages["cube-autoencoder"][encoder], stages["cube-finch"][encoder])
+    assert not torch.equal(*(stages[name]["network.head.weight"] for name in ("cube-diffusion", "cube-finch")))
+    assert stages["cube-autoencoder"]["spread"] == 0
+    assert stages["cube-finch"]["spread"] > 0
