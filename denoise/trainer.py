@@ -220,9 +220,8 @@ def make_learner(recipe: Recipe) -> nn.Module:
     """
     if recipe.card.method not in METHODS:
         raise RecipeError(f"Method '{recipe.card.method}' is not known. {nearest(recipe.card.method, METHODS)}")
-    model: Any = METHODS[recipe.card.method].build(recipe.card)
-    if recipe.card.stands_on:
-        model.foundation = load_model(recipe.card.stands_on)
+    foundation = load_model(recipe.card.stands_on) if recipe.card.stands_on else None
+    model: Any = METHODS[recipe.card.method].denoiser(recipe.card, foundation)
     if recipe.start:
         begun = cast(nn.Module, load_model(recipe.start))
         try:

@@ -208,10 +208,11 @@ class CubeDiffusion(nn.Module):
         padded = first.padded(self.bands_multiple_of, self.multiple_of)
         told = _Told.of(self, padded)
         _, bands, height, width = noisy.shape
+        measured = torch.isfinite(first.sigma)[:, :, None, None]
 
         def whole(latents: Tensor) -> Tensor:
             refined = (padded.cube + padded.unit * self._decode(latents, told))[:, :bands, :height, :width]
-            return combine(refined, first)
+            return torch.where(measured, combine(refined, first), noisy)
 
         if samples == 0:
             mean = whole(self._mean(told))

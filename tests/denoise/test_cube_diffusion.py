@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from denoise.card import ModelCard
+from denoise.cube import HyperspectralCube
+from denoise.cube_pixels import ArrayPixels
 from denoise.denoiser import Batch, Denoiser
+from denoise.engine.engine import Engine
 from denoise.errors import WeightsError
 from denoise.first_estimate import FirstEstimate, combine
 from denoise.methods import METHODS
 from denoise.methods.cube_diffusion import CubeBatch, CubeDiffusion
 from denoise.optimiser import Muon
-from denoise.weights import save_model
+from denoise.weights import load_model, save_model
 from noise_models.level import NoiseLevel
 
 SIGMA = 0.05
@@ -215,3 +218,26 @@ def test_what_is_missing_is_said() -> None:
     alone.foundation = None
     with pytest.raises(WeightsError, match="load_model"):
         alone.denoise(clean, None)
+
+
+def test_from_a_file_it_stands_on_the_subspace_method_and_runs_in_the_engine(
+    trained: CubeDiffusion, tmp_path: Path
+) -> None:
+    card = trained.card.model_copy(
+        update={"stands_on": "subspace", "domain": "cube", "halo": None, "noise": "used", "multiple_of": 8}
+    )
+    save_model(tmp_path / "weights.safetensors", card, trained.state_dict())
+    loaded = load_model(str(tmp_path / "weights.safetensors"))
+    assert isinstance(loaded, CubeDiffusion)
+    clean = cubes(1, 12, 32, 36)[0]
+    cube = HyperspectralCube(ArrayPixels(noisy_of(clean).numpy()))
+
+    def run(seed: int) -> Tensor:
+        return Engine(device="cpu", precision="float32", seed=seed).denoise(cube, loaded).to_tensor()
+
+    mean = run(1)
+    assert (mean - clean).square().mean() < 0.3 * SIGMA**2
+    assert torch.equal(mean, run(2))
+    loaded.with_samples(1)
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
