@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from denoise.errors import RecipeError
+from denoise.feed import seeded
 from noise_models import NOISE_MODELS
 from noise_models.base import NoiseModel, SensorSettings
 from noise_models.eld import EldNoise
@@ -24,6 +25,7 @@ from noise_models.virtual import draw_camera
 MOST_VARIANCE: Final = 0.25
 """Of the brightened noise at white: nothing is learned where a single exposure says nothing."""
 _COLOURS: Final = (0, 1, 1, 2)
+_CAMERAS: Final = 4096  # begins the seeds of the virtual cameras
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +109,27 @@ class Cameras(Protocol):
 
 
 class VirtualCameras:
-    """A camera that does not exist, and another one each time: what is trained on them serves any camera."""
+    """Cameras that do not exist: what is trained on them serves any camera.
+
+    Parameters
+    ----------
+    count : int
+        How many there are. Each is drawn by its own number when it is first used, and kept: to draw one takes as long
+        as to spoil a patch.
+    """
+
+    def __init__(self, count: int = 4096) -> None:
+        self.count = count
+        self._drawn: dict[int, tuple[CameraProfile, EldNoise]] = {}
 
     def draw(self, generator: torch.Generator) -> Exposure:
         """Draw a camera and an exposure, its ratio 1."""
-        camera = draw_camera(generator)
-        return Exposure(camera, camera.draw(generator), EldNoise(camera))
+        number = int(torch.randint(self.count, (), generator=generator))
+        if number not in self._drawn:
+            camera = draw_camera(seeded(_CAMERAS, number))
+            self._drawn[number] = camera, EldNoise(camera)
+        camera, noise = self._drawn[number]
+        return Exposure(camera, camera.draw(generator), noise)
 
 
 class OneCamera:

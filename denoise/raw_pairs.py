@@ -87,8 +87,9 @@ class CameraPairs:
         for _ in range(batch):
             light = self.crops.draw(generator)
             if not self.crops.linear:
-                photo = light + (torch.rand(light.shape, generator=generator) - 0.5) / 255
-                light = unprocess(photo, CameraLook.draw(generator))
+                # A pixel of a mosaic shows one colour: one rounding error for all three of a place is enough.
+                dither = torch.rand(light.shape[1:], generator=generator).sub_(0.5).div_(255)
+                light = unprocess(light + dither, CameraLook.draw(generator))
             exposure = self.draw_exposure(generator)
             clean = exposure.mosaic(light)
             noisy = exposure.shoot(clean, generator)

@@ -8,6 +8,7 @@ Hugging Face `accelerate`, so that ``accelerate launch`` and ``torchrun`` need n
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from denoise.training_log import TrainingLog
 
 __all__ = ["Loop", "LoopResult", "LoopSettings", "Progress", "Source"]
 
+_LOG = logging.getLogger(__name__)
 _OF_LOSS: Final = 1  # tells the chance of a loss from that of a draw
 
 
@@ -258,6 +260,7 @@ class Loop:
                 "step": self.step,
                 "seconds": self.seconds,
                 "seed": self.seed,
+                "settings": {name: getattr(self.settings, name) for name in LoopSettings.model_fields},
                 "learner": self.learner.state_dict(),
                 "average": self.average.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
@@ -289,5 +292,8 @@ class Loop:
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
+        for name, begun in state.get("settings", {}).items():
+            if begun != (now := getattr(self.settings, name, begun)):
+                _LOG.warning("the training in %s had %s = %s, and goes on with %s", self.folder, name, begun, now)
         self.step, self.seconds, self.seed, self.best = (state[key] for key in ("step", "seconds", "seed", "best"))
         self._resumed = True

@@ -148,6 +148,16 @@ def test_another_learner_is_not_gone_on_with(tmp_path: Path) -> None:
         Loop(other, LineSource(), settings(3), tmp_path).load_checkpoint()
 
 
+def test_other_settings_are_told_when_it_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Loop(Line(), LineSource(), settings(3), tmp_path).run()
+    Loop(Line(), LineSource(), settings(5, batch=16), tmp_path).load_checkpoint()
+    told = [record.getMessage() for record in caplog.records]
+    assert [message.partition("had ")[2] for message in told] == [
+        "steps = 3, and goes on with 5",
+        "batch = 8, and goes on with 16",
+    ]
+
+
 def test_passes_add_up_to_the_step(tmp_path: Path) -> None:
     """Two passes of four have the gradient of the eight of both."""
     loop = Loop(Line(), LineSource(), settings(1, accumulate=2, optimiser="adamw", clip=1e9), tmp_path)
