@@ -205,3 +205,5 @@ def test_a_download_is_checked(tmp_path: Path, server: str) -> None:
 def test_what_cannot_be_checked_is_not_fetched(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"not known, and what cannot be checked is not fetched"):
         fetch_files("cbsd68", tmp_path)
+    mine = picture(tmp_path / "mine" / "0.png", 0)
+    assert fetch_files(describe(tmp_path), tmp_path) == [mine]
