@@ -21,7 +21,7 @@ from denoise.engine import Engine
 from denoise.errors import ShapeError
 from denoise.fidelity import check_fidelity
 from denoise.images import Image, Photo, RawImage
-from denoise.io import read, write
+from denoise.io import read, write, writer_of
 from denoise.io.exif import ExifTool
 from denoise.io.files import atomic_target, make_folder
 from denoise.jobs import Job, Options
@@ -29,10 +29,11 @@ from denoise.noise_source import choose_noise, choose_profile
 from denoise.repair import remove_fixed_pattern
 from denoise.version import __version__
 from denoise.weights import load_model, resolve_model
-from noise_models.level import NoiseLevel
+from noise_models.level import FloatArray, NoiseLevel
 from noise_models.profile import CameraProfile
 
 _LOG = logging.getLogger(__name__)
+_NOT_CHECKED = {"verdict": "not checked", "reasons": ["the model measured the noise itself"]}
 
 
 class Runner:
@@ -57,6 +58,7 @@ class Runner:
     def plan(self, job: Job) -> dict[str, Any]:
         """Say how a file would be denoised, without doing it."""
         image, profile = self._read(job.source)
+        writer_of(job.target, image.kind)
         model = self._model(image)
         noise = self._noise(image, model, profile)
         plan = self.engine.plan(image, model)
@@ -72,6 +74,7 @@ class Runner:
         """
         clock = _Clock()
         image, profile = self._read(job.source)
+        writer_of(job.target, image.kind)
         model = self._model(image)
         clock.lap("read_s")
         noise = self._noise(image, model, profile)
@@ -80,7 +83,9 @@ class Runner:
         plan = self.engine.plan(image, model)
         denoised = self.engine.denoise(image, model, noise=noise, strength=strength, plan=plan, progress=progress)
         clock.lap("denoise_s")
-        fidelity = check_fidelity(image, denoised, noise, strength=strength)
+        fidelity = (
+            _NOT_CHECKED if noise is None else check_fidelity(image, denoised, noise, strength=strength).to_dict()
+        )
         clock.lap("check_s")
         self._write(job, image, cast(RawImage | Photo | HyperspectralCube, denoised), noise)
         clock.lap("write_s")
@@ -89,9 +94,10 @@ class Runner:
             **_what(job, model, noise),
             "strength": strength,
             "plan": (self.engine.last_plan or plan).to_dict(),
-            "fidelity": fidelity.to_dict(),
+            "fidelity": fidelity,
             "history": list(denoised.history),
             "input_sha256": _sha256(job.source),
+            **_data_sha256(denoised),
             "version": __version__,
             "timings": {**clock.laps, **self.engine.last_timings, "total_s": clock.total()},
         }
@@ -120,12 +126,18 @@ class Runner:
             _LOG.warning("The profile of your folder is not used: %s", error)
             return image, None
 
-    def _noise(self, image: Image, model: Denoiser, profile: CameraProfile | None) -> NoiseLevel:
+    def _noise(self, image: Image, model: Denoiser, profile: CameraProfile | None) -> NoiseLevel | None:
+        """Return the noise level; None for a cube whose model measures that of each band by itself."""
+        unknown = self.options.noise == "auto" and image.noise is None
+        if isinstance(image, HyperspectralCube) and unknown and model.card.noise != "required":
+            return None
         return choose_noise(image, self.options.noise, model, self.engine, profile)
 
-    def _write(self, job: Job, image: Image, denoised: RawImage | Photo | HyperspectralCube, noise: NoiseLevel) -> None:
+    def _write(
+        self, job: Job, image: Image, denoised: RawImage | Photo | HyperspectralCube, noise: NoiseLevel | None
+    ) -> None:
         make_folder(job.target.parent)
-        if not isinstance(denoised, RawImage) or not isinstance(image, RawImage):
+        if not isinstance(denoised, RawImage) or not isinstance(image, RawImage) or noise is None:
             write(job.target, denoised)
             return
         strength = self.options.strength
@@ -157,7 +169,7 @@ class _Clock:
         return round(time.perf_counter() - self.begun, 3)
 
 
-def _what(job: Job, model: Denoiser, noise: NoiseLevel) -> dict[str, Any]:
+def _what(job: Job, model: Denoiser, noise: NoiseLevel | None) -> dict[str, Any]:
     """Describe a job, its model and its noise as JSON can hold it."""
     card = model.card
     return {
@@ -165,18 +177,29 @@ def _what(job: Job, model: Denoiser, noise: NoiseLevel) -> dict[str, Any]:
         "output": str(job.target),
         "model": {"id": card.id, "sha256": card.sha256, "licence_weights": card.licence_weights},
         "noise": {
-            "source": noise.source,
-            "shot": noise.shot.tolist(),
-            "read": noise.read.tolist(),
-            "text": describe_noise(noise),
+            "source": "measured by the model" if noise is None else noise.source,
+            "shot": None if noise is None else noise.shot.tolist(),
+            "read": None if noise is None else noise.read.tolist(),
+            "text": "measured by the model, band by band" if noise is None else describe_noise(noise),
         },
     }
 
 
 def describe_noise(noise: NoiseLevel) -> str:
     """Return a noise level as a line for people."""
-    shot, read = (", ".join(dict.fromkeys(f"{value:.3g}" for value in part)) for part in (noise.shot, noise.read))
+    shot, read = (_values(part) for part in (noise.shot, noise.read))
     return f"{noise.source}: shot {shot}, read {read}"
+
+
+def _values(part: FloatArray) -> str:
+    words = list(dict.fromkeys(f"{value:.3g}" for value in part))
+    return ", ".join(words) if len(words) <= 4 else f"{part.min():.3g} to {part.max():.3g}"
+
+
+def _data_sha256(image: Image) -> dict[str, str]:
+    """Return the checksum of a data file that stands beside the header that was named."""
+    data = image.metadata.entries.get("data") if isinstance(image, HyperspectralCube) else None
+    return {} if data is None else {"input_data_sha256": _sha256(data)}
 
 
 def _sha256(path: Path) -> str:

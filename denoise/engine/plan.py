@@ -22,6 +22,8 @@ PREFERRED_VALUES: Final = 12 << 20
 """Values of a tile, all planes together, that are enough: of an image of many planes, tiles are smaller."""
 HALO_OF_THE_WHOLE: Final = 64
 """Halo for a model that sees the whole image, where that does not fit in one tile."""
+MOST_VALUES_IN_ONE: Final = 128 << 20
+"""Values of an image that a model which sees all of it still gets in one tile, however much memory is free."""
 _HEAP_SLACK: Final = 1.6  # measured: what the heap holds over what is alive, once freed pieces no longer fit together
 _SHARE_IN_REDUCED: Final = 0.6  # stabilisation, skip and result stay in float32
 _WARM_UP_BYTES: Final = 96 << 20
@@ -189,7 +191,7 @@ def make_plan(
     preferred = max(smallest, round_up(preferred, multiple_of))
     sides = _descending(preferred, smallest, multiple_of) if tile is None else [tile // multiple_of * multiple_of]
     budget, origin = memory_budget(report, max_memory)
-    if tile is None and task.card.halo is None:
+    if tile is None and task.card.halo is None and math.prod(task.shape) <= MOST_VALUES_IN_ONE:
         sides.insert(0, max(round_up(size, multiple_of) for size in task.shape[1:]))
     for side in sides:
         grid = task.lay((side, side))
@@ -210,7 +212,7 @@ def make_plan(
     reasons.append(f"tile {grid.tile[0]}x{grid.tile[1]}: {limit}, peak {peak / GIB:.2f} GiB")
     reasons.append(f"tiles {grid.counts[0]}x{grid.counts[1]}: {grid.waste:.2f} times the image is computed")
     if task.card.halo is None and len(grid) > 1:
-        reasons.append(f"{task.card.id} sees the whole image, which does not fit: neighbours share {2 * halo} pixels")
+        reasons.append(f"{task.card.id} sees the whole image, which is too large: neighbours share {2 * halo} pixels")
     if why:
         reasons.append(why)
     return Plan(

@@ -119,10 +119,21 @@ def write(path: str | Path, image: RawImage | Photo | HyperspectralCube, **optio
         If the file cannot be written, or does not agree with its source once it is read again.
     """
     path = Path(path)
-    writer = WRITERS.get((image.kind, path.suffix.lower()))
+    writer_of(path, image.kind)(path, image, **options)
+
+
+def writer_of(path: Path, kind: str) -> Callable[..., None]:
+    """Return the writer of a kind of image by the suffix.
+
+    Raises
+    ------
+    UnsupportedInputError
+        If there is none.
+    """
+    writer = WRITERS.get((kind, path.suffix.lower()))
     if writer is None:
-        known = [suffix for kind, suffix in WRITERS if kind == image.kind]
+        known = [suffix for other, suffix in WRITERS if other == kind]
         raise UnsupportedInputError(
-            f"A {image.kind} image was to be written as '{path.name}', but only {', '.join(known)} are known for it."
+            f"A {kind} image was to be written as '{path.name}', but only {', '.join(known)} are known for it."
         )
-    writer(path, image, **options)
+    return writer
