@@ -33,6 +33,7 @@ _ROUNDS: Final = 120
 _FORMAT: Final = "noise-proxy 1"
 _CELLS: Final = 1 << 14
 _TAIL_SHARE: Final = 1 / 256
+_SMALL_SHARE: Final = 0.2
 _CHUNK: Final = 1 << 18
 
 
@@ -154,18 +155,22 @@ class ModeProxy(nn.Module):
         Notes
         -----
         k1 and k0 are the least-squares line through the gains; where these are not known, k1 makes the read noise
-        of the highest ISO 1, and k0 is 0. Then sigma**2 = K**2 a**2 + b**2 over the ISOs, a and b from 0.        (1)
+        of the highest ISO 1, and k0 is 0. The second branch starts small, a fifth of the least read noise; the
+        scales then give every ISO its own, so that all begin with one shape:
+
+        sigma(iso)**2 = (K(iso) sigma_dep)**2 + sigma_ind**2                                                      (1)
         """
         isos = [point.iso for point in points]
         proxy = cls(isos, _gain_line(points))
         gains = torch.tensor([float(proxy.gain_at(iso).detach()) for iso in isos], dtype=torch.float64)
         sigmas = torch.tensor([max(point.read_sigma_dn, 0.05) for point in points], dtype=torch.float64)
-        dependent, independent = _two_parts(gains, sigmas)  # (1)
+        independent = _SMALL_SHARE * float(sigmas.min())
+        rest = (sigmas**2 - independent**2).sqrt() / gains
+        dependent = float(rest.log().mean().exp())
         proxy.dependent.begin(dependent)
         proxy.independent.begin(independent)
         with torch.no_grad():
-            left = (sigmas**2 - independent**2).clamp_min(0.01 * sigmas**2).sqrt() / (gains * dependent)
-            proxy.log_scale.copy_(left.log())
+            proxy.log_scale.copy_((rest / dependent).log())  # (1)
         return proxy
 
     def gain_at(self, iso: float) -> Tensor:
@@ -197,17 +202,6 @@ def _gain_line(points: Sequence[GainPoint]) -> tuple[float, float]:
     slope, offset = torch.linalg.lstsq(weighted, torch.ones(len(points), 1, dtype=torch.float64)).solution[:, 0]
     positive = bool((slope * isos + offset > 0.5 * gains).all())
     return (float(slope), float(offset)) if slope > 0 and positive else proportional
-
-
-def _two_parts(gains: Tensor, sigmas: Tensor) -> tuple[float, float]:
-    """Split sigmas into a part that grows with the gain and one that does not; both stay above a tenth of the whole."""
-    least = float((sigmas / gains).min()), float(sigmas.min())
-    if len(gains) == 1:
-        return 0.99 * least[0], 0.1 * least[1]
-    system = torch.stack([(gains / sigmas) ** 2, 1 / sigmas**2], 1)
-    solved = torch.linalg.lstsq(system, torch.ones(len(gains), 1, dtype=torch.float64)).solution[:, 0]
-    parts = [math.sqrt(max(float(value), 0.0)) for value in solved]
-    return max(parts[0], 0.3 * least[0]), min(max(parts[1], 0.1 * least[1]), 0.95 * least[1])
 
 
 class NoiseProxy(nn.Module):

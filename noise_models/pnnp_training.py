@@ -25,7 +25,7 @@ _FEWEST_BEYOND: Final = 10
 _WIDE: Final = 1.8
 _START_SIGMAS: Final = 5.0
 _START_NODES: Final = 501
-_FEWER_RESTS: Final = 4  # sums over the other frames are drawn for one value in so many
+_FEWER_RESTS: Final = 2  # sums over the other frames are drawn for one value in so many
 _NODES: Final = 1201
 
 
@@ -209,7 +209,6 @@ class _Curves:
         curves = [branch.curve(nodes) for branch in (mode.dependent, mode.independent)]  # (3)
         # Residuals do not show the mean, so nothing else would hold it.
         self._dependent, self._independent = (curve - (curve * density).sum() for curve in curves)
-        self._variances = [(density * curve.detach().square()).sum() for curve in (self._dependent, self._independent)]
 
     def residuals(
         self, iso: float, count: int, frames: int, rounded: bool, generator: torch.Generator
@@ -237,8 +236,7 @@ class _Curves:
         noise = gain * _between(self._dependent, fields[0]) + _between(self._independent, fields[1])
         rest = noise.view(frames, count).sum(0)
         rest = rest + rounded * math.sqrt(frames / 12) * torch.randn(count, generator=generator, device=gain.device)
-        variance = gain**2 * self._variances[0] + self._variances[1] + rounded / 12
-        return (rest - rest.mean()) * (math.sqrt(frames) * variance.sqrt() / rest.std())  # both are known exactly
+        return rest - rest.mean()  # their law's mean is 0
 
 
 def _even_points(dimensions: int, count: int, generator: torch.Generator) -> Tensor:
