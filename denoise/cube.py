@@ -236,6 +236,7 @@ class HyperspectralCube:
 def _as_stored(nodata: float, dtype: np.dtype[Any]) -> Any:
     """Return the missing number as the stored type holds it: -9999.1 in float32 is not -9999.1."""
     if dtype.kind == "f":
-        return dtype.type(nodata)
+        with np.errstate(over="ignore"):
+            return dtype.type(nodata)
     limits = np.iinfo(dtype)
     return dtype.type(int(nodata)) if limits.min <= nodata <= limits.max and nodata == int(nodata) else np.nan

@@ -22,6 +22,7 @@ from denoise.version import __version__
 from denoise.weights import list_models
 
 _PACKAGES: Final = ("torch", "rawpy", "tifffile", "imagecodecs", "opencv-python-headless", "scikit-image", "kornia")
+_EXTRAS: Final = {"h5py": "cubes", "rasterio": "geo"}
 _TOOLS: Final = ("exiftool", "dcraw", "rawtherapee-cli", "darktable-cli")
 
 
@@ -52,6 +53,7 @@ def describe_machine() -> dict[str, Any]:
         "denoise": __version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        **{name: _version_of(name, extra) for name, extra in _EXTRAS.items()},
         "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "CUDA": ", ".join(cards) or ("built in, but no card" if torch.version.cuda else "not in this torch"),
@@ -65,6 +67,12 @@ def describe_machine() -> dict[str, Any]:
             "not installed: lens data and maker notes will not be copied (Debian: libimage-exiftool-perl)"
         )
     return facts
+
+
+def _version_of(name: str, extra: str) -> str:
+    if importlib.util.find_spec(name) is None:
+        return f"not installed: pip install 'denoise-toolkit[{extra}]'"
+    return importlib.metadata.version(name)
 
 
 def _describe_raw(image: RawImage) -> dict[str, Any]:

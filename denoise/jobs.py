@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from denoise.errors import UsageError, nearest
-from denoise.io import READERS, reader_of
-from denoise.io.envi import ENVI_DATA_SUFFIXES
+from denoise.io import ENVI_SUFFIXES, READERS, reader_of
+from denoise.io.envi import ENVI_DATA_SUFFIXES, read_envi
 from denoise.io.raw import read_raw
 
 FORMATS: Final = {"dng": ".dng", "tiff": ".tif", "png": ".png", "jpeg": ".jpg", "envi": ".hdr", "npy": ".npy"}
@@ -160,6 +160,8 @@ def _target(path: Path, root: Path, output: Path | None, options: Options, suffi
     else:
         reader = reader_of(path)
         ending = ".dng" if reader is read_raw or reader is None else path.suffix
+        if reader is read_envi and path.suffix.lower() not in ENVI_SUFFIXES:
+            ending = ".hdr"
     folder = path.parent if output is None else output
     if output is not None and keep_tree:
         folder = output / path.parent.relative_to(root)
