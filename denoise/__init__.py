@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from denoise.fidelity import check_fidelity
     from denoise.io import read, write
     from denoise.noise_source import choose_noise
+    from denoise.trainer import train
     from denoise.weights import list_models, load_model
     from noise_models.level import NoiseLevel
 
@@ -33,6 +34,7 @@ _HOMES: Final = {
     "list_models": "denoise.weights",
     "load_model": "denoise.weights",
     "read": "denoise.io",
+    "train": "denoise.trainer",
     "write": "denoise.io",
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "list_models",
     "load_model",
     "read",
+    "train",
     "write",
 ]
 

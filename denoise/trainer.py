@@ -21,11 +21,12 @@ from denoise.datasets import PhotoPatches, RawPatches
 from denoise.denoiser import Batch, Denoiser
 from denoise.errors import RecipeError, nearest
 from denoise.feed import on_device
+from denoise.manifests import data_root
 from denoise.methods import METHODS
 from denoise.metrics import psnr_db
 from denoise.noisy_sources import FixedNoise
 from denoise.raw_pairs import CameraPairs
-from denoise.recipe import Recipe
+from denoise.recipe import Recipe, load_recipe
 from denoise.training import Loop, LoopResult, Progress
 from denoise.weights import load_model, save_model
 
@@ -56,6 +57,51 @@ SOURCES: Final[dict[str, Callable[..., Any]]] = {
     "cube-pairs": CubePairs,
 }
 """What makes pairs of photographs, by the word that a recipe uses."""
+
+
+def train(
+    name: str,
+    folder: Path | str,
+    *,
+    changes: dict[str, Any] | None = None,
+    root: Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> ModelCard:
+    """Train a model by a recipe.
+
+    Parameters
+    ----------
+    name : str
+        Of a shipped recipe, or the path of a ``.toml`` file.
+    folder : path
+        Receives checkpoints, ``metrics.jsonl`` and the weights with their card.
+    changes : dict, optional
+        New values of the recipe by key; a dot leads into a table.
+    root : Path, optional
+        Data root; else ``DENOISE_DATA``, else ``data``.
+    seed : int
+        Of the weights and of everything drawn.
+    resume : bool
+        Whether to go on from the folder's newest checkpoint.
+    progress : callable, optional
+        Called after every step.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe is not valid, or the folder holds another training and ``resume`` is false.
+    ManifestError
+        If a dataset is not where it should be.
+    KeyboardInterrupt
+        After SIGINT or SIGTERM, once the checkpoint is written.
+    """
+    recipe = load_recipe(name, changes)
+    trainer = Trainer(recipe, make_source(recipe, data_root(root)), Path(folder), seed=seed)
+    if resume:
+        trainer.resume()
+    return trainer.run(progress)
 
 
 def source_class(recipe: Recipe) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -26,6 +27,9 @@ from denoise.simulate import simulate_raw
 from denoise.weights import load_model
 from noise_models.base import NoiseModelError, SensorSettings
 from noise_models.level import NoiseLevel
+from noise_models.pnnp import PnnpNoise
+from noise_models.pnnp_network import NoiseProxy
+from noise_models.profile import CameraProfile
 from noise_models.profile_shelf import load_profile
 from noise_models.simulate import simulate_dark
 
@@ -36,10 +40,10 @@ def case(name: str, gain: float, error: float = 0.01) -> CaseResult:
     return CaseResult(name, 5, 30.0, 40.0, 40.0 + gain, gain, error)
 
 
-def report(verdict: str) -> FidelityReport:
+def report(verdict: Literal["ok", "warn"]) -> FidelityReport:
     nan = math.nan
-    return FidelityReport(verdict, ("Edges show.",) if verdict == "warn" else (), 1.0, (nan,) * 4, (), (nan,) * 3,
-                          (nan, nan), (nan,) * 4, (nan,) * 4, nan, nan, nan, nan, 0.0)  # type: ignore[arg-type]  # fmt: skip
+    return FidelityReport(verdict, ("Edges show.",) if verdict == "warn" else (), 1.0, (nan,) * 4, (), (nan, nan, nan),
+                          (nan, nan), (nan,) * 4, (nan,) * 4, nan, nan, nan, nan, 0.0)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,13 @@ def report(verdict: str) -> FidelityReport:
         ((0.5, 0.5), "warn", "warn", True, "+0.50 dB"),
     ],
 )
-def test_the_verdict(gains: tuple[float, float], default: str, tuned: str, worth: bool, words: str) -> None:
+def test_the_verdict(
+    gains: tuple[float, float],
+    default: Literal["ok", "warn"],
+    tuned: Literal["ok", "warn"],
+    worth: bool,
+    words: str,
+) -> None:
     cases = [case(name, gain) for name, gain in zip("ab", gains, strict=True)]
     found = judge(cases, SampleResult("night.dng", report(default), report(tuned)))
     assert found.worth is worth
@@ -128,6 +138,20 @@ def test_dark_frames_are_a_camera_of_the_isos_that_they_have(tmp_path: Path) -> 
     assert float(noisy.var()) == pytest.approx(float(exposure.level.read[0]), rel=0.15)
 
 
+def test_a_camera_with_a_proxy_is_drawn_by_it(tmp_path: Path) -> None:
+    proxy = NoiseProxy.begin([SONY.mode_points(mode) for mode in range(len(SONY.breaks_iso) + 1)])
+    proxy.save(tmp_path / "camera.pnnp.safetensors")
+    path = SONY.model_copy(update={"proxy": "camera.pnnp.safetensors"}).save(tmp_path / "camera.json")
+    profile = CameraProfile.load(path)
+    assert default_noise(profile) == "pnnp"
+    camera = choose_cameras("pnnp", profile)
+    exposure = camera.draw(torch.Generator().manual_seed(1))
+    assert isinstance(exposure.noise, PnnpNoise)
+    noisy = exposure.shoot(torch.zeros(4, 64, 64), torch.Generator().manual_seed(2))
+    ratio = float(noisy.var() / exposure.level.read[0])
+    assert 0.5 < ratio < 2  # it begins as Gaussian noise of the calibrated size, and strays from it in training
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(RecipeError, match="without dark frames"):
         choose_cameras("dark-frames", SONY)
@@ -153,7 +177,7 @@ def test_a_camera_is_taught_and_compared(tmp_path: Path) -> None:
     assert recipe.start == DEFAULT_MODELS["supervised", "raw"]
     sample = tmp_path / "night.dng"
     scene = cv2.resize(generator.integers(0, 256, (12, 12, 3), dtype=np.uint8), (256, 256))
-    write(sample, simulate_raw(scene, SONY, 6400)[0])
+    write(sample, simulate_raw(scene.astype(np.uint8), SONY, 6400)[0])
     camera = choose_cameras("eld", SONY)
     assert isinstance(camera, OneCamera)
     card, result = train_own_camera(recipe, camera, tmp_path / "run", tmp_path, sample=sample, device="cpu")

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load, load_file
 from tiny_training import photos, recipe, source
 
+import denoise
 from denoise.datasets import PhotoPatches, RawPatches
 from denoise.errors import RecipeError
 from denoise.recipe import list_recipes, load_recipe, parse_override, recipes_folder
@@ -84,6 +85,16 @@ def test_the_learning_rate_warms_up_stays_and_falls() -> None:
     assert rates[10:60] == [0.005] * 50
     assert rates[60:] == sorted(rates[60:], reverse=True)
     assert rates[-1] < 0.02 * 0.005
+
+
+def test_the_door_trains_and_goes_on(tmp_path: Path) -> None:
+    changes = {"steps": 2, "batch": 2, "card.config.widths": [8, 16], "source_options.patch": 32,
+               "tensorboard": False}  # fmt: skip
+    first = denoise.train("smoke", tmp_path, changes=changes)
+    again = denoise.train("smoke", tmp_path, changes=changes, resume=True)
+    assert first.sha256 == again.sha256
+    with pytest.raises(RecipeError, match="holds a training already"):
+        denoise.train("smoke", tmp_path, changes=changes)
 
 
 def test_every_shipped_recipe_is_valid_and_every_shipped_card_has_one() -> None:
