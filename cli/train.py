@@ -43,7 +43,7 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replaces a value of the recipe; repeat it.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps instead of the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the weights and of everything drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights and of everything drawn.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
     list_: Annotated[bool, typer.Option("--list", help="Show the shipped recipes and stop.")] = False,
