@@ -17,7 +17,6 @@ from noise_models.calibration.frames import Frame, FrameFile, from_csv, group
 from noise_models.calibration.plan import plan_text
 from noise_models.calibration.readers import ImageReader
 from noise_models.calibration.regions import Region
-from noise_models.calibration.segments import fit_segments
 from noise_models.calibration.summary import as_record, as_text
 from noise_models.profile import CameraProfile
 
@@ -248,14 +247,6 @@ def test_regions():
     assert found.profile.points[0].read_sigma_dn == pytest.approx(A7S2[800].sigma, rel=0.05)
     with pytest.raises(CalibrationError, match="Correct --region"):
         group(sensor.darks(2), sensor, region=Region.parse("0:99,0:99"))
-
-
-def test_one_mode_is_not_split():
-    isos = np.array([100, 200, 400, 800, 1600, 3200])
-    sigma = np.hypot(1.0, 0.002 * isos)
-    assert fit_segments(isos, isos, sigma).breaks_iso == ()
-    assert fit_segments(isos, isos, np.where(isos > 800, 0.4, 1.0) * isos**0.8).breaks_iso == (1600.0,)
-    assert fit_segments([100], [1.0], [2.0]).breaks_iso == ()
 
 
 def test_plan_names_the_camera_and_the_command():
