@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from denoise.denoiser import Batch
 from denoise.errors import WeightsError
 from denoise.networks.blind_spot import ConditionalBlindSpot, batch_to_space, draw_cells, space_to_batch, subsample
 from denoise.networks.unet import ResidualUNet
+from denoise.strength import keep_mean
 from noise_models.level import NoiseLevel
 
 STRIDE: Final = 5
@@ -31,6 +33,8 @@ STRIDE: Final = 5
 SUBSAMPLE: Final = 2
 INVARIANCE: Final = 2.0
 """Weight of the invariance loss, lambda."""
+_LOUD: Final = NoiseLevel(np.zeros(1), np.array([(40 / 255) ** 2]))
+"""More noise than any that the student meets: `keep_mean` then takes no change for an outlier."""
 
 
 class ConditionalBlindSpotDenoiser(nn.Module):
@@ -117,15 +121,21 @@ class DistilledBlindSpot(nn.Module):
     def denoise(
         self, noisy: Tensor, noise: NoiseLevel | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Denoise (B, C, H, W) float32, H and W multiples of the card's ``multiple_of``; no noise level is needed."""
-        none = noisy.new_zeros(noisy.shape[0], 0, *(size // self.network.fold for size in noisy.shape[2:]))
-        return noisy + self.network(noisy, none).float()
+        """Denoise (B, C, H, W) float32, H and W multiples of the card's ``multiple_of``; no noise level is needed.
+
+        What the network took of the local mean colour, which no noise explains, is given back.
+        """
+        return keep_mean(noisy, self._clean(noisy), _LOUD.for_channels(noisy.shape[1]))
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean absolute error from the teacher's result, which the batch holds as its clean image."""
         if batch.clean is None:
             raise WeightsError("A student learns from its teacher's results, but the batch holds none.")
-        return {"total": (self.denoise(batch.noisy) - batch.clean).abs().mean()}
+        return {"total": (self._clean(batch.noisy) - batch.clean).abs().mean()}
+
+    def _clean(self, noisy: Tensor) -> Tensor:
+        none = noisy.new_zeros(noisy.shape[0], 0, *(size // self.network.fold for size in noisy.shape[2:]))
+        return noisy + self.network(noisy, none).float()
 
     def to(self, *arguments: Any, **keywords: Any) -> DistilledBlindSpot:
         """Move to a device; returns itself."""

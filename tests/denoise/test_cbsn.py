@@ -170,5 +170,9 @@ def test_the_student_is_small_homogeneous_and_follows_its_teacher(generator: tor
         torch.testing.assert_close(student.denoise(3 * noisy), 3 * student.denoise(noisy), rtol=1e-4, atol=1e-5)
         loss = student.loss(Batch(noisy, student.denoise(noisy) + 0.5, None), generator=generator)
     assert float(loss["total"]) == pytest.approx(0.5)
+    large = torch.rand(1, 3, 192, 208, generator=generator)
+    with torch.no_grad():
+        shift = (student.denoise(large) - large).mean((2, 3)).abs().max()
+    assert float(shift) < 0.5 / 255
     with pytest.raises(WeightsError, match="teacher"):
         student.loss(Batch(noisy, None, None), generator=generator)
