@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Final
 
 import numpy as np
+import torch
 
 from denoise.cube import HyperspectralCube
 from denoise.cube_pixels import row_blocks
 from denoise.io.bands import band_ranges
+from denoise.spectral import BandQuality, band_quality
+
+_MOST_VALUES: Final = 2 << 20
+_LISTED: Final = 5
+_LOW_SNR: Final = 10.0
 
 
 def describe_cube(cube: HyperspectralCube) -> dict[str, Any]:
@@ -30,10 +37,64 @@ def describe_cube(cube: HyperspectralCube) -> dict[str, Any]:
         "scale": _scale(cube),
         "georeference": _place(cube),
         "acquired": cube.acquired or "not stated",
+        **_quality(cube, valid > 0),
     }
     if cube.history:
         facts["history"] = "; ".join(cube.history)
     return facts
+
+
+def _quality(cube: HyperspectralCube, measured: np.ndarray) -> dict[str, str]:
+    """Return what the cube shows of its noise, measured on its middle, without the bands that are bad or empty."""
+    bands = np.flatnonzero(measured)
+    if bands.size < 2:
+        return {}
+    _, height, width = cube.shape
+    side = max(1, math.isqrt(_MOST_VALUES // cube.shape[0]))
+    rows = min(height, max(side, _MOST_VALUES // (cube.shape[0] * min(width, side))))
+    columns = min(width, max(side, _MOST_VALUES // (cube.shape[0] * rows)))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    planes = torch.from_numpy(cube.window(top, top + rows, left, left + columns)[bands])
+    quality = band_quality(planes)
+    return {
+        "measured on": "all of it" if (rows, columns) == (height, width) else f"{columns} x {rows} in the middle",
+        "spectra": f"{quality.rank} make up the signal",
+        "SNR": _ranking(cube, quality, bands),
+        "stripes": _stripes(quality, bands),
+        "stuck detector elements": _stuck(quality, bands, left),
+        "bands cut off": _listed_of(bands[quality.flaws.clipped.numpy()]),
+    }
+
+
+def _ranking(cube: HyperspectralCube, quality: BandQuality, bands: np.ndarray) -> str:
+    snr = quality.snr.numpy()
+    named = [f"{_band_name(cube, bands[index])} {snr[index]:.0f}" for index in quality.best_first]
+    low = bands[snr < _LOW_SNR]
+    text = (
+        f"median {np.median(snr):.0f}; best {', '.join(named[:_LISTED])}; worst {', '.join(named[: -_LISTED - 1 : -1])}"
+    )
+    return f"{text}; below {_LOW_SNR:.0f}: {_listed_of(low)}"
+
+
+def _stripes(quality: BandQuality, bands: np.ndarray) -> str:
+    share = quality.striped.numpy()
+    if not share.any():
+        return "none"
+    worst = [index for index in np.argsort(-share, kind="stable")[:_LISTED] if share[index]]
+    listed = ", ".join(f"{bands[index] + 1} ({100 * share[index]:.0f} %)" for index in worst)
+    return f"in {np.count_nonzero(share)} bands columns have offsets of their own; most in {listed}"
+
+
+def _stuck(quality: BandQuality, bands: np.ndarray, left: int) -> str:
+    places = np.argwhere(quality.flaws.stuck.numpy())
+    if not len(places):
+        return "none"
+    listed = ", ".join(f"band {bands[band] + 1} column {left + column + 1}" for band, column in places[:_LISTED])
+    return f"{len(places)} ({listed}{', ...' if len(places) > _LISTED else ''})"
+
+
+def _band_name(cube: HyperspectralCube, band: int) -> str:
+    return f"{band + 1}" if cube.wavelengths_nm is None else f"{band + 1} ({cube.wavelengths_nm[band]:.0f} nm)"
 
 
 def _survey(cube: HyperspectralCube) -> tuple[float, float, np.ndarray]:
@@ -72,7 +133,10 @@ def _wavelengths(cube: HyperspectralCube) -> str:
 def _listed(chosen: np.ndarray | None) -> str:
     if chosen is None:
         return "not stated"
-    numbers = np.flatnonzero(chosen)
+    return _listed_of(np.flatnonzero(chosen))
+
+
+def _listed_of(numbers: np.ndarray) -> str:
     return f"{band_ranges(numbers)} ({numbers.size})" if numbers.size else "none"
 
 

@@ -89,6 +89,25 @@ def test_info_tells_what_a_cube_is(cubes: Path) -> None:
     assert facts["without data"] == f"{100 * (1 - 5 * (48 * 56 - 16) / (6 * 48 * 56)):.2f} %"
 
 
+def test_info_ranks_the_bands_and_finds_stripes_and_stuck_elements(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:60, :70]
+    pictures = (1 + 0.5 * np.sin(rows / 9) * np.cos(columns / 7), 0.6 + 0.4 * np.cos(rows / 5 + columns / 11))
+    spectra = generator.uniform(0.3, 1.0, (2, 20, 1, 1))
+    cube = 2000 * (spectra[0] * pictures[0] + spectra[1] * pictures[1])
+    cube += generator.normal(0, 1, cube.shape) * np.where(np.arange(20) == 13, 600, 8)[:, None, None]
+    cube[5] += generator.choice([0, 200], 70, p=[0.8, 0.2])
+    cube[9, :, 33] = 7
+    values = cube.clip(0, 65535).astype(np.uint16)
+    write(tmp_path / "a.hdr", HyperspectralCube(values, wavelengths_nm=np.linspace(900, 1090, 20)))  # type: ignore[arg-type]
+    facts = json.loads(call("info", tmp_path / "a.hdr", "--json")[1])
+    assert facts["spectra"] in ("2 make up the signal", "3 make up the signal")
+    assert "; worst 14 (1030 nm) " in facts["SNR"]
+    assert facts["SNR"].endswith("below 10: 14 (1)")
+    assert "most in 6 (" in facts["stripes"]
+    assert facts["stuck detector elements"] == "1 (band 10 column 34)"
+
+
 def test_the_axis_of_the_bands_can_be_told(cubes: Path) -> None:
     assert json.loads(call("info", cubes / "bare.npy", "--json")[1])["bands"] == 6
     assert json.loads(call("info", cubes / "bare.npy", "--json", "--band-axis", "first")[1])["bands"] == 48
