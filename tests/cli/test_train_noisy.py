@@ -11,6 +11,8 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from denoise.images import Photo
 from denoise.io import read, write
+from denoise.simulate import simulate_raw
+from noise_models.profile_shelf import load_profile
 
 SMALL = ("card.config.widths=[8,16]", "card.config.blocks=1", "source_options.patch=32", "batch=2", "warm_up=2",
          "precision=float32", "tensorboard=false", "ema=0.5")  # fmt: skip
@@ -42,6 +44,20 @@ def test_a_folder_of_noisy_pictures_becomes_a_model(folder: Path, tmp_path: Path
     result = call("run", folder / "0.png", "-o", tmp_path / "out.png", "--model", model, "-q")
     assert result.exit_code == 0, result.output
     assert read(tmp_path / "out.png").shape == (3, 128, 160)
+
+
+def test_raw_files_train_a_model_of_their_four_planes(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:256, :320].astype(np.float32)
+    picture = np.stack([110 + 40 * np.sin(rows / 20) + 30 * (columns > 80)] * 3, 2).astype(np.uint8)
+    shot = tmp_path / "shot.dng"
+    write(shot, simulate_raw(picture, load_profile("xiaomi-redmi-k30"), 3200)[0])
+    model = tmp_path / "mine.safetensors"
+    changes = [word for change in SMALL for word in ("--set", change)]
+    result = call("train", "noise2score", "--noisy", tmp_path, "-o", model, "--steps", 2, *changes)
+    assert result.exit_code == 0, result.output
+    result = call("run", shot, "-o", tmp_path / "out.dng", "--model", model, "-q")
+    assert result.exit_code == 0, result.output
+    assert read(tmp_path / "out.dng").shape == (4, 128, 160)
 
 
 def test_it_warns_where_the_method_does_not_fit_and_stops_where_it_cannot(folder: Path, tmp_path: Path) -> None:
