@@ -25,6 +25,7 @@ from torch import Tensor
 
 from denoise.errors import DenoiseError, nearest
 from denoise.tweedie import gamma_mean, gaussian_mean, poisson_mean
+from noise_models.level import NoiseLevel
 
 Family = Literal["gaussian", "poisson", "gamma"]
 Score = Callable[[Tensor], Tensor]
@@ -39,6 +40,7 @@ _ANSWERING: Final = 0.7
 _DARKEST, _BRIGHTEST = 0.03, 0.95
 _BINS: Final = 12
 _FEWEST_BLOCKS: Final = 12
+_FEWEST_BINS: Final = 4
 _LEAST_SPAN: Final = 2.0
 _SURE: Final = 0.25
 _WORST_FIT: Final = 0.3
@@ -126,6 +128,28 @@ def estimate_parameter(response: Response, family: Family) -> float:
     return float(1 / _even(1 / (1 + y.square() / c)))  # (3)
 
 
+def estimate_shot_and_read(response: Response) -> NoiseLevel:
+    """Return the line var(x) = shot x + read through the variance of the even blocks, bin by bin of brightness.
+
+    Raises
+    ------
+    DenoiseError
+        If the image does not span enough brightness to tell the two apart.
+    """
+    from scipy.optimize import nnls  # slow to load, and not needed to denoise
+
+    brightness, variance = _by_brightness(response)
+    if len(variance) < _FEWEST_BINS or brightness[-1] / brightness[0] < _LEAST_SPAN:
+        raise DenoiseError(
+            "Shot and read noise were to be told apart, but the image is too even. Give the noise level: --noise "
+            "SHOT,READ."
+        )
+    (shot, read), _ = nnls(
+        np.stack([brightness, np.ones_like(brightness)], 1) / variance[:, None], np.ones(len(variance))
+    )
+    return NoiseLevel(np.array([shot]), np.array([read]), "the score")
+
+
 def _even(values: Tensor) -> Tensor:
     """Return the quantile of the most certain blocks of their medians; values (N, 64)."""
     return values.median(1).values.quantile(_EVEN)
@@ -146,7 +170,7 @@ def detect_family(response: Response) -> FamilyEstimate:
     it is shot and read noise.
     """
     brightness, variance = _by_brightness(response)
-    if len(variance) < 4 or brightness[-1] / brightness[0] < _LEAST_SPAN:
+    if len(variance) < _FEWEST_BINS or brightness[-1] / brightness[0] < _LEAST_SPAN:
         span = brightness[-1] / brightness[0] if len(variance) else 1.0
         reason = f"brightness spans a factor {span:.1f} only, which does not tell one family from another"
         return FamilyEstimate(None, float("nan"), reason)

@@ -15,14 +15,23 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from denoise.card import ModelCard
 from denoise.denoiser import Batch, needed
+from denoise.errors import DenoiseError
 from denoise.networks.score import ScoreUNet
+from denoise.noise_from_score import (
+    FamilyEstimate,
+    detect_family,
+    estimate_parameter,
+    estimate_shot_and_read,
+    respond,
+)
 from denoise.strength import keep_mean
-from denoise.tweedie import posterior_mean
+from denoise.tweedie import gamma_mean, posterior_mean
 from noise_models.level import NoiseLevel
 
 PERTURBATION: Final = (0.01, 0.2)
@@ -63,6 +72,46 @@ class Noise2Score(torch.nn.Module):
         """
         noise = needed(noise, self.card, noisy.shape[1])
         return keep_mean(noisy, posterior_mean(noisy, self.score(noisy), noise), noise)
+
+    def denoise_blind(self, noisy: Tensor, *, generator: torch.Generator) -> tuple[Tensor, FamilyEstimate, float]:
+        """Find out the family of the noise and its parameter from the score alone, and denoise by them.
+
+        Parameters
+        ----------
+        noisy : (1, C, H, W) tensor
+            A whole image; parts of one may not tell.
+        generator : torch.Generator
+            Of the perturbation.
+
+        Returns
+        -------
+        (tensor, FamilyEstimate, float)
+            The result, the family, and sigma, zeta, k, or the shot noise of a sensor.
+
+        Raises
+        ------
+        DenoiseError
+            If the family cannot be told, or is none that is served: then the noise must be given.
+        """
+        response = respond(self.score, noisy, generator=generator)
+        found = detect_family(response)
+        if found.family is None:
+            raise DenoiseError(
+                f"The family of the noise was to be found, but {found.reason}. Give --noise SHOT,READ, or take `score` "
+                "and a formula of `denoise.tweedie`."
+            )
+        if found.family == "gamma":
+            k = estimate_parameter(response, "gamma")
+            return gamma_mean(noisy, response.score, k), found, k
+        if found.family == "shot-and-read":
+            level = estimate_shot_and_read(response).for_channels(noisy.shape[1])
+            parameter = float(level.shot[0])
+        else:
+            parameter = estimate_parameter(response, found.family)
+            values = (0.0, parameter**2) if found.family == "gaussian" else (parameter, 0.0)
+            shot, read = (np.full(noisy.shape[1], value) for value in values)
+            level = NoiseLevel(shot, read, "the score")
+        return keep_mean(noisy, posterior_mean(noisy, response.score, level), level), found, parameter
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Residual denoising: the network must point back from where added noise has led.

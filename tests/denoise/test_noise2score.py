@@ -8,7 +8,7 @@ import torch
 
 from denoise.card import ModelCard
 from denoise.denoiser import Batch
-from denoise.errors import RecipeError, WeightsError
+from denoise.errors import DenoiseError, RecipeError, WeightsError
 from denoise.methods.noise2score import PERTURBATION, Noise2Score
 from denoise.networks.score import ScoreUNet, finest_spread
 from denoise.noisy_sources import FixedNoise, NoisyBatch, NoisyPatches, spoil
@@ -144,3 +144,43 @@ def test_patches_keep_the_planes_of_a_mosaic_in_place(generator: torch.Generator
         assert float(means[3]) == float(means.max())  # the greens change places where the mosaic is transposed
     with pytest.raises(RecipeError, match="smaller patch"):
         NoisyPatches([image], [0.0], patch=64)
+
+
+@pytest.mark.parametrize(("family", "parameter"), [("gaussian", 0.08), ("poisson", 0.02), ("gamma", 60.0),
+                                                   ("shot-and-read", 0.01)])  # fmt: skip
+def test_family_and_parameter_come_from_the_image_alone(family, parameter: float, generator: torch.Generator) -> None:
+    """With the score of noise around a known picture, the blind result is that picture."""
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(192.0), indexing="ij")
+    clean = (0.45 + 0.35 * torch.sin(rows / 15) * torch.cos(columns / 21)).expand(1, 3, -1, -1)
+    noisy = spoil(clean, family, parameter, generator).clamp_min(1e-4)
+    index = {"gaussian": 0, "poisson": 1, "gamma": 2}.get(family, -1)
+    variance = (
+        clean * parameter + parameter / 2
+        if index < 0
+        else (parameter**2 if index == 0 else parameter * clean if index == 1 else clean**2 / parameter)
+    )
+    model = Noise2Score(CARD)
+    model.network = Quotient(clean, variance)  # type: ignore[assignment]
+    denoised, found, value = model.denoise_blind(noisy, generator=generator)
+    assert found.family == family
+    assert value == pytest.approx(parameter, rel=0.1)
+    assert float((denoised - clean).square().mean()) < 0.1 * float((noisy - clean).square().mean())
+
+
+def test_a_family_that_cannot_be_told_is_refused(generator: torch.Generator) -> None:
+    model = Noise2Score(CARD)
+    grey = torch.full((1, 3, 64, 64), 0.5)
+    model.network = Quotient(grey, 0.01)  # type: ignore[assignment]
+    with pytest.raises(DenoiseError, match="--noise"):
+        model.denoise_blind(grey + 0.1 * torch.randn(grey.shape, generator=generator), generator=generator)
+
+
+class Quotient(torch.nn.Module):
+    """The score where the clean image is known for certain, to second order in the noise."""
+
+    def __init__(self, clean: torch.Tensor, variance: torch.Tensor | float) -> None:
+        super().__init__()
+        self.clean, self.variance = clean, variance
+
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
+        return (self.clean - noisy) / self.variance
