@@ -73,6 +73,17 @@ def raw(root: Path) -> Evaluation:
     return evaluate("classical", str(root / "mine.toml"), root, cases=cases, limit=1)
 
 
+def test_what_needs_no_truth_is_shown_beside_it(photo: Evaluation) -> None:
+    """Nothing was taken from the input; a soft picture without its white noise leaves little structure behind."""
+    for mean in photo.means("sigma25"):
+        assert mean.whiteness is not None
+        assert mean.edges is not None
+        assert (mean.whiteness == 0) == (mean.method == "noisy")
+        assert 0 <= mean.whiteness < 0.5
+        assert -1 <= mean.edges <= 1
+    assert "| whiteness | edges |" in markdown(photo, images=False)
+
+
 def test_cases_read_as_they_are_written() -> None:
     assert parse_case("sigma=25") == WhiteNoise(25)
     assert parse_case("iso=12800,ratio=4") == CameraNoise(12800, 4)
