@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ _INK: Final = "#1b2a41"
 _SECOND: Final = "#c8553d"
 _THIRD: Final = "#3a7d44"
 _FAINT: Final = "#9aa5b1"
-_WIDTH: Final = 6.4
+_WIDTH: Final = 5.2
 
 
 def _new(rows: int = 1, height: float = 3.6, **kinds: Any) -> tuple[Figure, list[Axes]]:
@@ -62,8 +62,8 @@ def _svg(figure: Figure, title: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{title}" data-size="{width:.0f}x{height:.0f}"', 1)
 
 
-def _legend(axis: Axes, place: Literal["best", "lower right"] = "best") -> None:
-    axis.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc=place)
+def _legend(axis: Axes) -> None:
+    axis.legend(fontsize=8, framealpha=0.85, edgecolor="none")
 
 
 def photon_transfer(found: Calibration) -> str | None:
@@ -71,7 +71,7 @@ def photon_transfer(found: Calibration) -> str | None:
     fits = found.evidence.gains
     if not fits:
         return None
-    figure, (curve, residual) = _new(2, 5.2, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    figure, (curve, residual) = _new(2, 5.2 + 0.1 * len(fits), sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     colours = _colours(len(fits))
     for fit, colour in zip(fits, colours, strict=True):
         signal = np.maximum(fit.curve_dn, 1e-1)
@@ -88,7 +88,14 @@ def photon_transfer(found: Calibration) -> str | None:
     curve.set(xscale="log", yscale="log", ylabel="variance [DN²]")
     residual.axhline(0, color=_FAINT, lw=0.8)
     residual.set(xlabel="signal above black [DN]", ylabel="residual [%]")
-    _legend(curve, "lower right")
+    figure.legend(
+        fontsize=7.5,
+        handlelength=1.0,
+        columnspacing=1.0,
+        edgecolor="none",
+        loc="outside upper center",
+        ncols=min(2, len(fits)),
+    )
     return _svg(figure, "Photon transfer")
 
 
@@ -265,8 +272,8 @@ FIGURES: Final[tuple[tuple[str, str, Callable[[Calibration], str | None]], ...]]
      "of saturation, were fitted.", photon_transfer),
     ("Read noise against ISO", "In DN it grows with the gain; in electrons it falls, and falls back at once where the "
      "sensor switches its conversion gain (dashed).", read_noise),
-    ("Shape of the read noise", "A straight line of grey dots would be a Gaussian; ends that bend outwards are heavy "
-     "tails, which the Tukey-lambda law follows.", probability),
+    ("Shape of the read noise", "Dots on the grey line would be a Gaussian; ends that bend outwards are heavy tails, "
+     "which the Tukey-lambda law follows.", probability),
     ("Row and column spectra", "Power of row and column means over that of white noise: 1 means no banding.", spectra),
     ("Dark shading", "The mean dark frame at the highest ISO, above its own mean.", shading_map),
     ("Hot pixels", "Where pixels stand out in the dark.", hot_map),
