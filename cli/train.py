@@ -73,7 +73,8 @@ def train(
         keep_memory()
         changes = dict(parse_override(text) for text in set_ or [])
         changes |= {"steps": steps} if steps else {}
-        changes |= {"data_folder": str(data_folder)} if data_folder else {}
+        if data_folder:  # of which some is held back, unless the user names what judges
+            changes = {"validation": [], **changes, "data_folder": str(data_folder)}
         if profile and output is not None and not dry_run:
             arguments = {"seed": seed, "resume": resume, "device": device, "sample": sample}
             _train_own_camera(recipe, changes, profile, noise, darks, output, find_root(data_root), arguments)

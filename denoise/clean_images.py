@@ -27,7 +27,6 @@ SCIKIT_IMAGE: Final = {
 }  # fmt: skip
 """Pictures within the package scikit-image, by the name that a recipe uses; they come with it."""
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-_HELD_OUT_OF: Final = 10
 
 
 def load_clean(recipe: Recipe, root: Path) -> tuple[list[Tensor], list[Tensor]]:
@@ -37,7 +36,7 @@ def load_clean(recipe: Recipe, root: Path) -> tuple[list[Tensor], list[Tensor]]:
     ----------
     recipe : Recipe
         Its ``data_folder``, or else ``data``, and ``validation``; where that is empty, one image in ten of the data is
-        held back.
+        held back, of few images one in five, of five or less one.
     root : Path
         Data root.
 
@@ -68,7 +67,8 @@ def load_clean(recipe: Recipe, root: Path) -> tuple[list[Tensor], list[Tensor]]:
             f"{len(clean)} clean image was found and validation names none, but at least one must be held back. "
             "Give more images, or a dataset in validation."
         )
-    return [photo for index, photo in enumerate(clean) if index % _HELD_OUT_OF], clean[::_HELD_OUT_OF]
+    step = 10 if len(clean) > 10 else 5 if len(clean) > 5 else len(clean)
+    return [photo for index, photo in enumerate(clean) if index % step], clean[::step]
 
 
 def load_folder(folder: Path) -> list[Tensor]:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from typer.testing import CliRunner, Result
 
 from cli.main import app
@@ -50,6 +52,18 @@ def test_a_call_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
         assert shown.exit_code == 1
         assert hint in shown.output
     assert "Did you mean 'smoke'" in call("smok", "-o", tmp_path / "run").output
+
+
+def test_a_folder_of_ones_own_needs_no_dataset(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), generator.integers(0, 256, (48, 48, 3), dtype=np.uint8))
+    shown = call("supervised-photo", "-o", tmp_path / "run", "--data-folder", tmp_path, "--data-root", "none",
+                 "--steps", 2, "--set", "batch=2", *SMALL)  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    card = json.loads((tmp_path / "run" / "weights.json").read_text())
+    assert card["training"]["data"] == ["a folder of the user's"]
+    assert list(card["measured"]) == ["held-out/sigma15/psnr_db"]
 
 
 def test_killed_and_gone_on_with_it_is_as_if_never_stopped(tmp_path: Path) -> None:

@@ -66,6 +66,17 @@ def test_pairs_of_raw_files_hold_their_colours_and_hold_one_back(raws: Path) -> 
     assert len(list(source.validation())) == len(source.cases)
 
 
+@pytest.mark.parametrize(("count", "held"), [(2, 1), (5, 1), (6, 2), (10, 2), (11, 2), (40, 4)])
+def test_some_of_a_folder_is_held_back_and_never_learned_from(tmp_path: Path, count: int, held: int) -> None:
+    for index in range(count):
+        cv2.imwrite(str(tmp_path / f"{index:02d}.png"), np.full((4, 4, 3), index, np.uint8))
+    clean, held_out = load_clean(recipe(1, data_folder=str(tmp_path), validation=()), tmp_path)
+    assert len(held_out) == held
+    shown = [{int(photo.max()) for photo in photos} for photos in (clean, held_out)]
+    assert shown[0] | shown[1] == set(range(count))
+    assert not shown[0] & shown[1]
+
+
 def test_what_cannot_be_learned_from_is_refused(raws: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="holds no RAW file and no picture"):
         load_folder(tmp_path)
