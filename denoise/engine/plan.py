@@ -18,10 +18,13 @@ from denoise.images import Image
 
 PREFERRED_TILE: Final = 1024
 """Side of a tile where memory allows it: as fast per pixel as smaller ones, and far less is computed twice."""
-PREFERRED_VALUES: Final = 12 << 20
+PREFERRED_VALUES: Final = 6 << 20
 """Values of a tile, all planes together, that are enough: of an image of many planes, tiles are smaller."""
 HALO_OF_THE_WHOLE: Final = 64
 """Halo for a model that sees the whole image, where that does not fit in one tile."""
+HALO_OF_MANY_PLANES: Final = 32
+"""The same where more than `_MANY_PLANES` make tiles heavy: the smallest tile grows with the square of the halo."""
+_MANY_PLANES: Final = 16
 MOST_VALUES_IN_ONE: Final = 128 << 20
 """Values of an image that a model which sees all of it still gets in one tile, however much memory is free."""
 _HEAP_SLACK: Final = 1.6  # measured: what the heap holds over what is alive, once freed pieces no longer fit together
@@ -88,13 +91,15 @@ class Task:
     def of(cls, image: Image, model: Denoiser) -> Task:
         """Gather the facts.
 
-        A model may state ``bytes_per_pixel`` and ``macs_per_pixel``; without the first, a high value is assumed. An
-        image may state ``held_bytes``: what a canvas of it will hold, where that is not the size of its arrays.
+        A model may state ``bytes_per_pixel``, or ``bytes_per_value`` if it serves any number of planes, and
+        ``macs_per_pixel``; without one of the first two, a high value is assumed. An image may state ``held_bytes``:
+        what a canvas of it will hold, where that is not the size of its arrays.
         """
         channels = image.shape[0]
         arrays = [value for value in getattr(image, "__dict__", {}).values() if isinstance(value, np.ndarray)]
         mapped = [array for array in arrays if isinstance(array, np.memmap) or isinstance(array.base, np.memmap)]
         held = getattr(image, "held_bytes", None)
+        stated = getattr(model, "bytes_per_pixel", None) or channels * getattr(model, "bytes_per_value", 0.0)
         assumed = 1280.0 + 32.0 * channels
         macs = getattr(model, "macs_per_pixel", None)
         return cls(
@@ -104,14 +109,16 @@ class Task:
             if held is not None
             else sum(array.nbytes for array in arrays) or 4 * int(np.prod(image.shape)),
             unread_bytes=sum(array.nbytes for array in mapped),
-            bytes_per_pixel=float(getattr(model, "bytes_per_pixel", None) or assumed),
+            bytes_per_pixel=float(stated or assumed),
             macs_per_pixel=None if macs is None else float(macs),
         )
 
     @property
     def halo(self) -> int:
         """Pixels beside a cut that are thrown away."""
-        return HALO_OF_THE_WHOLE if self.card.halo is None else self.card.halo
+        if self.card.halo is not None:
+            return self.card.halo
+        return HALO_OF_THE_WHOLE if self.shape[0] <= _MANY_PLANES else HALO_OF_MANY_PLANES
 
     def lay(self, side: tuple[int, int]) -> Grid:
         """Return the grid whose tiles are at most this large."""

@@ -67,6 +67,7 @@ class SubspaceDenoiser:
     def __init__(self, card: ModelCard, foundation: Denoiser) -> None:
         self.card = card
         self.foundation = foundation
+        self.bytes_per_value = 75.0  # measured
 
     def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Denoise (B, bands, H, W) float32, rows along the track; same shape out.
