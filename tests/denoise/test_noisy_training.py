@@ -75,7 +75,7 @@ def test_cbsn_trains_its_teacher_first_and_the_student_learns_from_it(
     assert card.method == "cbsn"
     assert (tmp_path / "mine-teacher.safetensors").is_file()
     trained = load_model(str(tmp_path / "mine-teacher.safetensors"))
-    assert float(trained.ramp) == pytest.approx(3 / 5000, rel=1e-3)  # type: ignore[attr-defined]
+    assert float(trained.ramp) == pytest.approx(3 / 3200, rel=1e-3)  # type: ignore[attr-defined]
 
 
 def test_a_teacher_works_the_same_in_tiles_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
