@@ -16,6 +16,7 @@ from denoise.card import ModelCard
 from denoise.cube import HyperspectralCube
 from denoise.cube_pixels import AXES, MappedPixels, Spool, write_binary
 from denoise.engine import Engine
+from denoise.engine.device import DeviceReport
 from denoise.errors import ShapeError, WeightsError
 from denoise.gaps import REACH
 
@@ -221,6 +222,29 @@ def test_a_cube_larger_than_the_memory_promised_streams(tmp_path: Path) -> None:
     assert spooled == "True"
     assert int(written) == size
     assert int(peak) <= 600 << 20  # source and result alone would be 534 MiB, python and torch another 230
+
+
+class Elsewhere:
+    """Values that nobody holds."""
+
+    shape = (200, 1600, 1680)
+    dtype = np.dtype(np.uint16)
+    held_bytes = 0
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        return np.zeros((200, bottom - top, right - left), np.uint16)
+
+
+def test_a_gigabyte_is_planned_below_one_and_a_half_however_much_is_free() -> None:
+    cube = HyperspectralCube(Elsewhere())
+    model = Pointwise(1.0)
+    model.card = model.card.model_copy(update={"halo": None})
+    model.bytes_per_value = 75.0  # type: ignore[attr-defined]
+    report = DeviceReport("cpu", available_bytes=64 << 30, resident_bytes=400 << 20)
+    plan = Engine().plan(cube, model, report=report)
+    assert plan.peak_gib * (1 << 30) < 1.5e9
+    small = HyperspectralCube(scene(64, 256, 256))  # type: ignore[arg-type]
+    assert Engine().plan(small, model, report=report).tiles == (1, 1)
 
 
 def test_arrays_that_are_no_cube_are_refused() -> None:
