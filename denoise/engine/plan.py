@@ -18,7 +18,7 @@ from denoise.images import Image
 
 PREFERRED_TILE: Final = 1024
 """Side of a tile where memory allows it: as fast per pixel as smaller ones, and far less is computed twice."""
-PREFERRED_VALUES: Final = 6 << 20
+PREFERRED_VALUES: Final = 5 << 20
 """Values of a tile, all planes together, that are enough: of an image of many planes, tiles are smaller."""
 HALO_OF_THE_WHOLE: Final = 64
 """Halo for a model that sees the whole image, where that does not fit in one tile."""
