@@ -58,8 +58,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="denoise-speed-", dir=arguments.folder) as place:
         folder = Path(place)
         write_frames(folder, arguments.darks, arguments.flats, shape, ISOS[: arguments.isos])
-        command = (sys.executable, "-m", "cli.main", "calibrate", "--darks", folder / "darks", "--flats",
-                   folder / "flats", "-o", folder / "camera.json", "--report", folder / "camera.html", "--quiet")  # fmt: skip
+        command = (sys.executable, "-m", "cli.main", "calibrate", "--quiet", "--darks", folder / "darks", "--flats",
+                   folder / "flats", "-o", folder / "camera.json", "--report", folder / "page.html")  # fmt: skip
         begun = time.perf_counter()
         process = subprocess.Popen([str(part) for part in command])
         _, status, used = os.wait4(process.pid, 0)
