@@ -174,6 +174,10 @@ def read_structure(header: EnviHeader, data_bytes: int | None) -> Structure:
             f"{header.name} says samples {samples}, lines {lines}, bands {bands}, header offset {offset}: "
             "the first three must be at least 1, the last at least 0. Mend the header."
         )
+    if header.entries.get("file compression", "0") not in ("0", ""):
+        raise UnsupportedInputError(
+            f"{header.name} says that its data are compressed, which is not served. Save them without compression."
+        )
     if code in _COMPLEX:
         raise UnsupportedInputError(
             f"{header.name} holds complex values (data type {code}), which are not served. Write magnitudes instead."

@@ -216,6 +216,7 @@ def header(**changes: str) -> str:
     ({"lines": "20"}, FileFormatError, r"disagree.*408 too many"),
     ({"data_type": "4"}, FileFormatError, "disagree"),
     ({"data_type": "6"}, UnsupportedInputError, "complex"),
+    ({"file_compression": "1"}, UnsupportedInputError, "are compressed"),
     ({"data_type": "7"}, FileFormatError, r"data type 7, but ENVI has .*12 \(uint16\)"),
     ({"data_type": ""}, FileFormatError, r"lacks 'data type'.*2 bytes a value.*12 \(uint16\)"),
     ({"samples": ""}, FileFormatError, "lacks 'samples'"),
