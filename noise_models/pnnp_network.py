@@ -33,7 +33,7 @@ _ROUNDS: Final = 120
 _FORMAT: Final = "noise-proxy 1"
 _CELLS: Final = 1 << 14
 _TAIL_SHARE: Final = 1 / 256
-_SMALL_SHARE: Final = 0.2
+_SMALL_SHARE: Final = 0.1
 _CHUNK: Final = 1 << 18
 
 
@@ -155,7 +155,7 @@ class ModeProxy(nn.Module):
         Notes
         -----
         k1 and k0 are the least-squares line through the gains; where these are not known, k1 makes the read noise
-        of the highest ISO 1, and k0 is 0. The second branch starts small, a fifth of the least read noise; the
+        of the highest ISO 1, and k0 is 0. The second branch starts small, a tenth of the least read noise; the
         scales then give every ISO its own, so that all begin with one shape:
 
         sigma(iso)**2 = (K(iso) sigma_dep)**2 + sigma_ind**2                                                      (1)

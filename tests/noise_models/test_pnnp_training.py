@@ -80,12 +80,12 @@ def trained(points: Sequence[GainPoint], noises: Sequence[PixelNoise], steps: in
     """Return a proxy after some steps of a plain loop; the toolkit's own stands above this package."""
     proxy = begun(list(points))
     start_from(proxy, noises)
-    learner, source = ProxyLearner(proxy, noises, drawn=4096), PixelNoiseSource(noises)
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=0.002, weight_decay=0.0)
+    learner, source = ProxyLearner(proxy, noises, drawn=8192), PixelNoiseSource(noises)
+    optimiser = torch.optim.AdamW(learner.parameters(), lr=0.001, weight_decay=0.0)
     chance = torch.Generator().manual_seed(4)
     for step in range(steps):
         for group_ in optimiser.param_groups:
-            group_["lr"] = 0.002 * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            group_["lr"] = 0.001 * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         loss = learner.loss(source.draw(1, generator=chance), generator=chance)["total"]
         optimiser.zero_grad()
         loss.backward()
@@ -118,7 +118,7 @@ def test_real_dark_frames_are_nearer_to_the_proxy_than_to_tukey_lambda(data_root
     stacks = group(files, ImageReader())
     found = calibrate(stacks, maps=False)
     frames = read_pixels(found, stacks, lambda text: None)
-    measured = with_proxy(found, trained(found.profile.points, frames.noises, 150), frames.held)
+    measured = with_proxy(found, trained(found.profile.points, frames.noises, 300), frames.held)
     _, eld, pnnp = measured.evidence.fidelity[100.0]
     assert pnnp.kl < eld.kl
 
