@@ -45,9 +45,8 @@ def sigma_by_differences(planes: Tensor, valid: Tensor) -> Tensor:
         return planes.flatten(1).std(1)
     second = (planes[:, :-2] - 2 * planes[:, 1:-1] + planes[:, 2:]) / math.sqrt(6)  # (1)
     sigma = robust_sigma(second, valid[:, :-2] & valid[:, 1:-1] & valid[:, 2:])
-    spread = torch.where(
-        valid.sum((1, 2)) > 1, (planes - mean_of_valid(planes, valid)).square().mul(valid).mean((1, 2)), 0.0
-    )
+    spread = (planes - mean_of_valid(planes, valid)).square().mul(valid).mean((1, 2))
+    spread = torch.where(valid.sum((1, 2)) > 1, spread, torch.inf)
     return torch.where(torch.isfinite(sigma), sigma, spread.sqrt())
 
 

@@ -52,7 +52,7 @@ def find_flaws(planes: Tensor) -> Flaws:
     Returns
     -------
     Flaws
-        A band of which most columns stick is a flat scene, not a dead detector: nothing of it is marked.
+        A band of one value holds nothing. One of which most columns stick is a flat scene, not a dead detector.
 
     Notes
     -----
@@ -60,10 +60,11 @@ def find_flaws(planes: Tensor) -> Flaws:
     times as many as share the next, the band was cut off there, or impulses hit it: salt, pepper, saturation, fill.
     """
     stuck = planes.amax(1) == planes.amin(1)
+    empty = (planes.amax((1, 2)) == planes.amin((1, 2)))[:, None]
     stuck = stuck & (stuck.float().mean(1, keepdim=True) < 0.5)
     if planes.shape[1] < 8:
         stuck = torch.zeros_like(stuck)
-    alive = (~stuck)[:, None, :].expand_as(planes)
+    alive = ~(stuck | empty)[:, None, :].expand_as(planes)
     limits = [(-_limit(-band[good]), _limit(band[good])) for band, good in zip(planes, alive, strict=True)]
     low, high = planes.new_tensor(limits).reshape(-1, 2).unbind(1)
     inside = (planes > low[:, None, None]) & (planes < high[:, None, None])

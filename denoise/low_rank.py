@@ -10,7 +10,7 @@ from torch import Tensor
 
 from denoise.band_noise import mean_of_valid, robust_sigma, sigma_by_differences, signal_spectra
 from denoise.flaws import Flaws
-from denoise.stripes import column_offsets, weighted_fit
+from denoise.stripes import BANDS_PER_SPECTRUM, column_offsets, weighted_fit
 
 _MOST_SPECTRA: Final = (3, 6, 12, 24, 48, 48)
 _SPIKE_SIGMA: Final = 4.0
@@ -88,7 +88,7 @@ def fit_low_rank(planes: Tensor, flaws: Flaws, sigma: Tensor | None = None) -> L
     fitted = None
     for most in _MOST_SPECTRA:
         deviation = _deviation(model.destriped(planes), model.valid, fitted) / sigma[:, None, None]
-        spectra = signal_spectra(deviation, min(most, max(1, (bands - 1) // 2)))
+        spectra = signal_spectra(deviation, min(most, max(1, bands // BANDS_PER_SPECTRUM - 1)))
         leading = torch.where(flaws.clipped, torch.inf, sigma) if (~flaws.clipped).sum() > bands // 4 else sigma
         spectra = torch.where(torch.isfinite(sigma), sigma, 0.0)[:, None] * spectra
         model = replace(model, spectra=spectra, sigma=leading)

@@ -7,11 +7,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-_OUTLIER_ERRORS: Final = 4.0
+_OUTLIER_ERRORS: Final = 4.5
 _TUKEY_ERRORS: Final = 3.0
 _STEPS: Final = 8
 _LEAST_ROWS: Final = 8
-_BANDS_PER_SPECTRUM: Final = 3
+BANDS_PER_SPECTRUM: Final = 3
+"""Bands that it takes for each spectrum of the signal to tell stripes from it."""
 _RIDGE: Final = 1e-4
 _CHUNK: Final = 1 << 23
 
@@ -33,7 +34,7 @@ def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tens
     Returns
     -------
     (bands, W) tensor
-        Zero where a column does not differ from its band by more than four standard errors of its mean.
+        Zero where a column does not differ from its band by more than 4.5 standard errors of its mean.
 
     Notes
     -----
@@ -44,7 +45,7 @@ def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tens
     d_j is fitted with Tukey's weights, to which stripes are outliers; so what of them leaked into the signal returns.
     """
     bands, rank = spectra.shape
-    if residual.shape[1] < _LEAST_ROWS or bands < _BANDS_PER_SPECTRUM * (rank + 1):
+    if residual.shape[1] < _LEAST_ROWS or bands < BANDS_PER_SPECTRUM * (rank + 1):
         return residual.new_zeros(bands, residual.shape[2])
     count = valid.sum(1)
     mean = (residual * valid).sum(1) / count.clamp_min(1)
@@ -78,12 +79,14 @@ def weighted_fit(values: Tensor, weight: Tensor, spectra: Tensor) -> tuple[Tenso
         Their mean covariance.
     """
     rank, pixels = spectra.shape[1], values.shape[1]
-    products = (spectra[:, :, None] * spectra[:, None, :]).flatten(1)
     ridge = torch.diag(_RIDGE * (weight.mean(1) @ spectra.square()).clamp_min(1e-12))  # where there is little to go by
-    fitted = torch.empty((rank, pixels), dtype=values.dtype, device=values.device)
-    covariance = torch.zeros_like(ridge)
-    for part in torch.arange(pixels, device=values.device).split(max(1, _CHUNK // rank**2)):
-        here = slice(int(part[0]), int(part[-1]) + 1)
+    most = weight.amax(1)
+    inverse = torch.linalg.inv((spectra * most[:, None]).T @ spectra + ridge)
+    fitted = inverse @ ((spectra * most[:, None]).T @ values)  # right where every value counts, as it does for most
+    partly = torch.nonzero((weight < most[:, None]).any(0)).flatten()
+    covariance = inverse * (pixels - len(partly))
+    products = (spectra[:, :, None] * spectra[:, None, :]).flatten(1)
+    for here in partly.split(max(1, _CHUNK // rank**2)):
         inverse = torch.linalg.inv((weight[:, here].T @ products).view(-1, rank, rank) + ridge)
         right = (weight[:, here] * values[:, here]).T @ spectra
         fitted[:, here] = (inverse @ right[..., None])[..., 0].T

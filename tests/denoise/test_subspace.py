@@ -1,0 +1,135 @@
+"""The subspace method on cubes whose truth is known, and on a real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_cubes import made_cube
+
+from denoise.cube import HyperspectralCube
+from denoise.engine import Engine
+from denoise.methods.subspace import SubspaceDenoiser
+from denoise.spectral_metrics import band_psnr_db, sam_deg, stripe_energy
+from denoise.weights import load_model
+from noise_models.cube_cases import spoil_cube
+from noise_models.level import NoiseLevel
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture(scope="module")
+def model() -> SubspaceDenoiser:
+    built = load_model("subspace")
+    assert isinstance(built, SubspaceDenoiser)
+    return built
+
+
+@pytest.fixture(scope="module")
+def clean() -> torch.Tensor:
+    return made_cube(60, 72, 64)
+
+
+def spoil(clean: torch.Tensor, case: str) -> torch.Tensor:
+    return spoil_cube(clean, case, generator=torch.Generator().manual_seed(1))
+
+
+def denoise(model: SubspaceDenoiser, noisy: torch.Tensor, noise: NoiseLevel | None = None) -> torch.Tensor:
+    with torch.inference_mode():
+        return model.denoise(noisy[None], noise)[0]
+
+
+def psnr_db(cube: torch.Tensor, clean: torch.Tensor) -> float:
+    return float(band_psnr_db(cube.numpy(), clean.numpy()).mean())
+
+
+@pytest.mark.parametrize(
+    ("case", "least_gain_db"),
+    [("gaussian-2", 9), ("gaussian-30", 13), ("non-iid", 15), ("stripe", 15), ("deadline", 15), ("impulse", 13),
+     ("mixture", 15)],
+)  # fmt: skip
+def test_every_standard_case_gains(
+    model: SubspaceDenoiser, clean: torch.Tensor, case: str, least_gain_db: float
+) -> None:
+    """Projecting 60 bands on 4 spectra alone gains 10 log10(60 / 4) = 11.8 dB."""
+    noisy = spoil(clean, case)
+    denoised = denoise(model, noisy)
+    assert psnr_db(denoised, clean) - psnr_db(noisy, clean) > least_gain_db
+    assert sam_deg(denoised.numpy(), clean.numpy()) < 0.35 * sam_deg(noisy.numpy(), clean.numpy())
+
+
+def test_a_clean_cube_stays_as_it_was(model: SubspaceDenoiser, clean: torch.Tensor) -> None:
+    rounded = (clean * 10000).round() / 10000
+    assert psnr_db(denoise(model, rounded), rounded) > 75
+
+
+def test_something_rare_comes_back(model: SubspaceDenoiser, clean: torch.Tensor) -> None:
+    """One pixel with a spectrum of its own, which no rank can hold."""
+    scene = clean.clone()
+    scene[20:40, 30, 30] += 0.5
+    denoised = denoise(model, spoil(scene, "gaussian-5"))
+    assert float((denoised - scene)[20:40, 30, 30].abs().mean()) < 0.05
+
+
+def test_a_band_that_holds_nothing_is_left(model: SubspaceDenoiser, clean: torch.Tensor) -> None:
+    noisy = spoil(clean, "gaussian-10")
+    noisy[7] = 0.0
+    denoised = denoise(model, noisy)
+    assert torch.isfinite(denoised).all()
+    assert float(denoised[7].abs().max()) < 1e-3
+    others = [band for band in range(60) if band != 7]
+    assert psnr_db(denoised[others], clean[others]) > psnr_db(noisy[others], clean[others]) + 12
+
+
+def test_a_stated_level_is_used_and_a_blind_one_is_not(model: SubspaceDenoiser, clean: torch.Tensor) -> None:
+    noisy = spoil(clean, "gaussian-10")
+    read = np.full(1, (10 / 255) ** 2)
+    own = denoise(model, noisy)
+    assert torch.equal(denoise(model, noisy, NoiseLevel(0 * read, 9 * read, "blind")), own)
+    assert not torch.equal(denoise(model, noisy, NoiseLevel(0 * read, read, "given")), own)
+    assert psnr_db(denoise(model, noisy, NoiseLevel(0 * read, read, "given")), clean) == pytest.approx(
+        psnr_db(own, clean), abs=0.5
+    )
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 40), (5, 20, 30), (12, 9, 70), (3, 1, 50)])
+def test_small_cubes_and_few_bands_are_served(model: SubspaceDenoiser, shape: tuple[int, int, int]) -> None:
+    noisy = spoil(made_cube(shape[0], 72, 80, 2)[:, : shape[1], : shape[2]].contiguous(), "gaussian-20")
+    denoised = denoise(model, noisy)
+    assert denoised.shape == noisy.shape
+    assert torch.isfinite(denoised).all()
+
+
+def test_tiles_are_without_a_seam(model: SubspaceDenoiser) -> None:
+    """Of a cube that does not fit; the step across a seam is what it is elsewhere."""
+    clean = made_cube(16, 300, 40, 2)
+    noisy = spoil(clean, "gaussian-10")
+    engine = Engine(tile=272, threads=1)
+    cube = HyperspectralCube(noisy.numpy())
+    denoised = engine.denoise(cube, model, noise=None).to_tensor()
+    assert engine.last_plan is not None
+    assert engine.last_plan.tiles == (2, 1)
+    whole, sigma = denoise(model, noisy), 10 / 255
+    tiled_steps, whole_steps = ((cube - clean).diff(dim=1).abs().mean((0, 2)) for cube in (denoised, whole))
+    assert float((tiled_steps - 1.25 * whole_steps).max()) < 0.02 * sigma
+    assert float((denoised - whole).square().mean().sqrt()) < 0.2 * sigma
+    assert psnr_db(denoised, clean) > psnr_db(whole, clean) - 0.3
+
+
+@pytest.mark.data
+def test_real_stripes_vanish_and_spectra_stay(model: SubspaceDenoiser, data_root: Path) -> None:
+    from scipy.io import loadmat
+
+    stored = loadmat(data_root / "hsi/validation/abu-urban-3.mat")["data"][:, :, 75:135]
+    noisy = torch.from_numpy(stored.astype(np.float32).transpose(2, 0, 1) / 7208).contiguous()
+    with torch.inference_mode():
+        sigma = model.first_estimate(noisy[None], None).sigma[0]
+    denoised = denoise(model, noisy)
+    band = 103 - 75
+    before, after = (stripe_energy(cube.numpy())[band] for cube in (noisy, denoised))
+    assert before > 20 * 1.5 * float(sigma[band]) ** 2 / 100  # far above what white noise leaves
+    assert before > 10 * after
+    moved = (denoised - noisy).view(60, 10, 10, 10, 10).mean((2, 4)) / (sigma[:, None, None] / 10)
+    assert float(moved.square().mean((1, 2)).sqrt().median()) < 1.0
