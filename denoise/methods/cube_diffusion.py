@@ -42,9 +42,9 @@ Stage = Literal["autoencoder", "diffusion"]
 _TOLD: Final = 4  # estimate, what is left, noise, validity
 _FARTHEST: Final = 5.0
 _STRONGEST: Final = 8.0
-_WITHOUT_NOISE: Final = 0.3
-_PIXEL_SHARE: Final = 1.0
+_WITHOUT_NOISE: Final = 0.5
 _FOLLOWING: Final = 0.01
+_LEAST_PART: Final = 0.1
 
 
 class FirstEstimator(Protocol):
@@ -160,10 +160,11 @@ class CubeDiffusion(nn.Module):
         return {"total": values + steps, "values": values.detach(), "steps": steps.detach()}
 
     def _diffusion_loss(self, clean: Tensor, first: FirstEstimate, generator: torch.Generator) -> dict[str, Tensor]:
-        """Squared error of latents at a random step of the chain, and absolute error of what they decode to.
+        """Squared errors of latents at a random step of the chain, and of what they decode to.
 
-        The squared error is that of the network's output, whose scale at every step makes it one of the resnoise.
-        Some examples go without noise, at the step where sampling begins: they learn the mean of all clean cubes.
+        Both are in parts of the error of the first estimate, so that every example has a say, and "pixel" below 1 is a
+        gain. That of latents is the network's, whose scale at every step makes it one of the resnoise. Half of the
+        examples go without noise, at the step where sampling begins: they learn the mean of all clean cubes.
         """
         told = _Told.of(self, first)
         with torch.no_grad():
@@ -183,10 +184,10 @@ class CubeDiffusion(nn.Module):
             ]
         )
         found = self._predict(state, step, told)
-        latent = ((found - target) / self._scales(step)[1]).square().mean()
-        decoded = self._decode(found, told)
-        pixel = (decoded - (clean - first.cube) / first.unit).abs().mean()
-        return {"total": latent + _PIXEL_SHARE * pixel, "latent": latent.detach(), "pixel": pixel.detach()}
+        latent = _relative((found - target) / self._scales(step)[1], target)
+        wanted = (clean - first.cube) / first.unit
+        pixel = _relative(self._decode(found, told) - wanted, wanted)
+        return {"total": latent + pixel, "latent": latent.detach(), "pixel": pixel.detach()}
 
     def _follow_spread(self, target: Tensor) -> None:
         """Keep a moving average of how much the latents differ from those of the first estimate."""
@@ -295,11 +296,11 @@ class _Told:
         seen = centred / first.unit
         bound = (_STRONGEST / seen.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)).clamp_max(1.0)
         sigma = first.known_sigma
-        rest = torch.where(first.valid, first.rest / sigma, 0.0).clamp(-_FARTHEST, _FARTHEST)
+        rest = (first.rest / sigma).clamp(-_FARTHEST, _FARTHEST)  # also where it is not valid: cut values tell as well
         noise = (sigma / first.unit).clamp_max(_FARTHEST).expand_as(seen)
         with torch.no_grad():
             latents = model._encode(seen)
-        condition = model.teller(torch.stack((bound * seen, rest, noise, first.valid.to(seen)), 1))
+        condition = model.teller(torch.stack((bound * first.cube / first.unit, rest, noise, first.valid.to(seen)), 1))
         return cls(seen, latents, bound[..., None] * latents, condition)
 
 
@@ -307,6 +308,12 @@ _BYTES_PER_BAND: Final = 250.0
 """Alive at the peak, per pixel and band [byte]."""
 _BANDS: Final = 200
 """For which memory is planned."""
+
+
+def _relative(error: Tensor, whole: Tensor) -> Tensor:
+    """Return the mean over examples of |error|^2 / |whole|^2, where whole is not far below that of its batch."""
+    energy = whole.square().flatten(1).mean(1)
+    return (error.square().flatten(1).mean(1) / energy.maximum(_LEAST_PART**2 * energy.mean())).mean()
 
 
 def _centred(cube: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
