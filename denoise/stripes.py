@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _OUTLIER_ERRORS: Final = 4.5
+_UNSTEADY: Final = 0.67
 _TUKEY_ERRORS: Final = 3.0
 _STEPS: Final = 8
 _LEAST_ROWS: Final = 8
@@ -34,7 +35,8 @@ def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tens
     Returns
     -------
     (bands, W) tensor
-        Zero where a column does not differ from its band by more than 4.5 standard errors of its mean.
+        Zero where a column does not differ from its band by more than 4.5 standard errors of its mean, and where it
+        does so on one half of the track only: that is the scene.
 
     Notes
     -----
@@ -58,7 +60,18 @@ def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tens
         rest = mean - spectra @ fitted  # (1)
         distance = torch.where(trusted, rest / error / _TUKEY_ERRORS, 0.0).square()
         weight = first * (1 - distance).clamp_min(0).square()
-    return torch.where(trusted & (rest.abs() > _OUTLIER_ERRORS * error), rest, 0.0)
+    steady = _half_difference(residual, valid).abs() <= _UNSTEADY * rest.abs()
+    return torch.where(trusted & steady & (rest.abs() > _OUTLIER_ERRORS * error), rest, 0.0)
+
+
+def _half_difference(residual: Tensor, valid: Tensor) -> Tensor:
+    """Return half the difference of the column means (bands, W) of the first and the second half of the track."""
+    middle = residual.shape[1] // 2
+    halves = []
+    for rows in (slice(None, middle), slice(middle, None)):
+        count = valid[:, rows].sum(1)
+        halves.append((residual[:, rows] * valid[:, rows]).sum(1) / count)
+    return ((halves[0] - halves[1]) / 2).nan_to_num(torch.inf)
 
 
 def weighted_fit(values: Tensor, weight: Tensor, spectra: Tensor) -> tuple[Tensor, Tensor]:
