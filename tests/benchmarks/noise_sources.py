@@ -53,6 +53,7 @@ CASES = ((1600.0, 120.0), (3200.0, 80.0), (6400.0, 40.0))
 """ISO and ratio of the test."""
 RATIOS = (20.0, 150.0)
 """Of the training."""
+_LEAST_SIGMA = 0.01
 FRAME = (512, 512)
 DARKS = 12
 FLATS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65)
@@ -175,9 +176,12 @@ class PlainDenoiser(nn.Module):
         return batch.noisy + self.network(batch.noisy, level).float()
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """Mean absolute error."""
+        """Mean absolute error, in units of the image's read noise, so that the noisiest do not learn for all."""
         assert batch.clean is not None
-        return {"total": (self.denoise(batch) - batch.clean).abs().mean()}
+        assert batch.noise is not None
+        sigma = torch.tensor(np.sqrt(batch.noise.read.mean(-1)), dtype=torch.float32)
+        error = (self.denoise(batch) - batch.clean).abs().mean((1, 2, 3))
+        return {"total": (error / (sigma + _LEAST_SIGMA)).mean()}
 
 
 def network(seed: int) -> PlainDenoiser:
@@ -225,7 +229,7 @@ def compare(arguments: argparse.Namespace) -> tuple[dict[str, dict[str, float]],
     pictures: dict[str, Tensor] = {}
     for name in arguments.sources or models:
         noise = models[name]()
-        source = CameraPairs(photos, held_out, ratio=RATIOS, well_exposed=0.0, cut_at_black=0.0,
+        source = CameraPairs(photos, held_out, patch=32, ratio=RATIOS, well_exposed=0.0, cut_at_black=0.0,
                              cameras=OneCamera(profile, noise, ISOS), cases=CASES, judge=judge)  # fmt: skip
         trained = train(source, arguments.steps, arguments.seed, name)
         scores: dict[str, list[float]] = {case: [] for case in source.cases}
@@ -266,7 +270,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the camera, the networks and all that is drawn")
     parser.add_argument("--json", action="store_true", help="print nothing but the last line")
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--steps", type=int, default=2500, help="of each denoiser")
+    parser.add_argument("--steps", type=int, default=3000, help="of each denoiser")
     parser.add_argument("--proxy-steps", type=int, default=3000)
     parser.add_argument("--images", type=int, default=12, help="to test on")
     parser.add_argument("--sources", nargs="*", help="only these")
