@@ -29,8 +29,8 @@ _HOT_DN: Final = 3000.0
 
 
 def spoil_as_standard(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Spoil a cube by one of the standard cases: white noise of sigma 2 to 70 of 255, log-uniform, or a complex one."""
-    cases = ("gaussian", *CUBE_CASES)
+    """Spoil a cube by a standard case: white noise of sigma 2 to 70 of 255, log-uniform, twice as often as any other."""
+    cases = ("gaussian", "gaussian", *CUBE_CASES)
     case = cases[int(torch.randint(len(cases), (), generator=generator))]
     if case == "gaussian":
         case = f"gaussian-{float(log_uniform(*_SIGMA, 1, generator)):.3f}"

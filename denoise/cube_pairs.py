@@ -19,7 +19,10 @@ from denoise.methods.cube_diffusion import CubeBatch, FirstEstimator
 from denoise.weights import load_model
 from noise_models.cube_cases import spoil_cube
 
-_JUDGED: Final = {"standard": ("gaussian-30", "non-iid", "stripe", "mixture"), "finch": ("finch", "finch again")}
+_JUDGED: Final = {
+    "standard": ("gaussian-2", "gaussian-30", "non-iid", "stripe", "mixture"),
+    "finch": ("finch", "finch again"),
+}
 
 
 @dataclass(frozen=True, eq=False)
