@@ -29,7 +29,7 @@ _HOT_DN: Final = 3000.0
 
 
 def spoil_as_standard(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Spoil a cube by a standard case: white noise of sigma 2 to 70 of 255, log-uniform, twice as often as any other."""
+    """Spoil a cube by a standard case; white noise, sigma 2 to 70 of 255 log-uniform, twice as often as another."""
     cases = ("gaussian", "gaussian", *CUBE_CASES)
     case = cases[int(torch.randint(len(cases), (), generator=generator))]
     if case == "gaussian":
