@@ -83,10 +83,16 @@ def combine(refined: Tensor, first: FirstEstimate) -> Tensor:
     -----
     w = v / (v + 1),  v = max(0, mean(rest'^2 / sigma^2) - 1 - 5 sqrt(2 / n))                                 (2)
 
+    Before that each band is moved by (1 - sigma^2 / (n m^2)) m where positive, m the mean of rest'                (3)
+
     over n valid values; bands that err as a whole have no say in a pixel's. Of the band's and the pixel's w the larger
     counts. Where nothing was measured, w = 0.
     """
     rest = torch.where(first.valid, first.cube + first.rest - refined, 0.0)
+    count = first.valid.sum((2, 3), keepdim=True).clamp_min(1)
+    moved = rest.sum((2, 3), keepdim=True) / count
+    moved = moved * (1 - first.known_sigma.square() / (count * moved.square()).clamp_min(1e-30)).clamp_min(0)  # (3)
+    refined, rest = refined + moved, torch.where(first.valid, rest - moved, 0.0)
     energy = (rest / first.known_sigma).square()
     of_band = _weight(energy, first.valid, (2, 3))
     served = first.valid & (of_band < _SERVED)
