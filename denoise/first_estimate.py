@@ -11,6 +11,7 @@ from torch.nn import functional
 
 _SURE_ERRORS: Final = 5.0
 _SERVED: Final = 0.1
+_WHOLE: Final = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,9 @@ def combine(refined: Tensor, first: FirstEstimate) -> Tensor:
     -----
     w = v / (v + 1),  v = max(0, mean(rest'^2 / sigma^2) - 1 - 5 sqrt(2 / n))                                 (2)
 
-    Before that each band is moved by (1 - sigma^2 / (n m^2)) m where positive, m the mean of rest'                (3)
+    Before that each band of which nearly all is valid, so that what is left out cannot bias its mean, is moved by
+
+    (1 - sigma^2 / (n m^2)) m  where positive, m the mean of rest'                                           (3)
 
     over n valid values; bands that err as a whole have no say in a pixel's. Of the band's and the pixel's w the larger
     counts. Where nothing was measured, w = 0.
@@ -92,6 +95,7 @@ def combine(refined: Tensor, first: FirstEstimate) -> Tensor:
     count = first.valid.sum((2, 3), keepdim=True).clamp_min(1)
     moved = rest.sum((2, 3), keepdim=True) / count
     moved = moved * (1 - first.known_sigma.square() / (count * moved.square()).clamp_min(1e-30)).clamp_min(0)  # (3)
+    moved = torch.where(count > _WHOLE * first.valid[0, 0].numel(), moved, 0.0)
     refined, rest = refined + moved, torch.where(first.valid, rest - moved, 0.0)
     energy = (rest / first.known_sigma).square()
     of_band = _weight(energy, first.valid, (2, 3))
