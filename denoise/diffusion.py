@@ -22,7 +22,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from denoise.errors import DenoiseError
@@ -210,6 +209,8 @@ def immiscible(clean: Tensor, noise: Tensor) -> Tensor:
     -----
     The permutation p that minimises sum_i |x_i - eps_p(i)|, by linear assignment.                         (1)
     """
+    from scipy.optimize import linear_sum_assignment  # slow to load, and needed in training alone
+
     distances = torch.cdist(clean.detach().float().flatten(1), noise.float().flatten(1))
     order = linear_sum_assignment(distances.cpu().numpy())[1]  # (1)
     return noise[torch.from_numpy(order).to(noise.device)]

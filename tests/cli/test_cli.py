@@ -51,6 +51,14 @@ def test_help_is_quick_and_does_not_load_torch() -> None:
     assert seconds < 5  # half a second on a quiet machine; other work may share this one
 
 
+def test_denoising_does_not_load_what_only_training_needs() -> None:
+    """A start costs a fifth of a run; each of these would add to it."""
+    heavy = ("scipy.optimize", "scipy.stats", "accelerate", "kornia", "matplotlib", "xarray")
+    code = f"import sys, denoise.batch, denoise.weights; print([name for name in {heavy} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE)
+    assert loaded.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("model", ["classical", "auto"])
 def test_run_makes_a_dng_with_its_sidecar(folder: Path, tmp_path: Path, model: str) -> None:
     target = tmp_path / "clean.dng"
