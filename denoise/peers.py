@@ -78,7 +78,7 @@ class Peer:
 
 
 def _load_bm3d() -> Cleaner:
-    import bm3d
+    import bm3d  # pyright: ignore[reportMissingImports]
 
     return lambda picture, sigma: np.asarray((bm3d.bm3d_rgb if picture.ndim == 3 else bm3d.bm3d)(picture, sigma))
 
@@ -96,7 +96,7 @@ def _load_nlm() -> Cleaner:
 
 
 def _load_wavelet() -> Cleaner:
-    import pywt  # noqa: F401  scikit-image would ask for it only at the first image
+    import pywt  # pyright: ignore[reportMissingImports]
     from skimage.restoration import denoise_wavelet
 
     def clean(picture: FloatPicture, sigma: float) -> FloatPicture:
