@@ -96,7 +96,7 @@ def _load_nlm() -> Cleaner:
 
 
 def _load_wavelet() -> Cleaner:
-    import pywt  # pyright: ignore[reportMissingImports]
+    import pywt  # noqa: F401  # pyright: ignore[reportMissingImports]  scikit-image asks for it too late
     from skimage.restoration import denoise_wavelet
 
     def clean(picture: FloatPicture, sigma: float) -> FloatPicture:
