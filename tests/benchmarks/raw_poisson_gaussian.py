@@ -45,6 +45,14 @@ def make_cases(photos: list[torch.Tensor]) -> dict[str, list[tuple[torch.Tensor,
     return cases
 
 
+def load(name: str) -> Denoiser:
+    """Load a model, its weights laid out as the engine lays them out."""
+    model = load_model(name)
+    if isinstance(model, torch.nn.Module):
+        torch.nn.Module.to(model, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return model
+
+
 def with_model(model: Denoiser, noisy: torch.Tensor, level: NoiseLevel) -> torch.Tensor:
     """Denoise whole planes in bfloat16, as the engine does where the chip has it."""
     reduced = "bfloat16" in model.card.precisions
@@ -79,7 +87,7 @@ def main() -> None:
     keep_memory()
     files = find_files("kodak24", data_root(arguments.data_root))[: arguments.images]
     cases = make_cases(load_photos(files))
-    methods = {name: (partial(with_model, load_model(name)), arguments.images) for name in arguments.models}
+    methods = {name: (partial(with_model, load(name)), arguments.images) for name in arguments.models}
     if arguments.bm3d_images:
         methods["vst+bm3d"] = (with_bm3d, arguments.bm3d_images)
     results: dict[str, dict[str, float]] = {}
