@@ -11,6 +11,7 @@ import numpy as np
 
 from denoise.cube_pixels import AXES, Interleave
 from denoise.errors import FileFormatError, UnsupportedInputError, nearest
+from denoise.io.files import open_to_read
 
 DATA_TYPES: Final[dict[int, str]] = {
     1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8",
@@ -117,13 +118,8 @@ def read_header(path: Path) -> EnviHeader:
     FileFormatError
         If the file is missing, empty, or not an ENVI header.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
-        raise FileFormatError(f"Cannot read {path}: {reason}. Check the path.") from error
-    if not content:
-        raise FileFormatError(f"{path} is empty (0 bytes). Copy it again from its source.")
+    with open_to_read(path) as stream:
+        content = stream.read()
     if content.startswith((b"#?RADIANCE", b"#?RGBE")):
         raise UnsupportedInputError(
             f"{path} is a Radiance picture, but under '.hdr' the header of an ENVI cube was expected. "

@@ -26,7 +26,7 @@ from denoise.io.containers import (
     read_jpeg_metadata,
     read_png_metadata,
 )
-from denoise.io.files import atomic_target
+from denoise.io.files import atomic_target, open_to_read
 
 PHOTO_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _TIFF_SUFFIXES: Final = (".tif", ".tiff")
@@ -45,13 +45,8 @@ def read_photo(path: Path) -> Photo:
     UnsupportedInputError
         If it is a picture of a kind that is not served: CMYK, palette TIFF, several pages, other depths.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
-        raise FileFormatError(f"Cannot read {path}: {reason}. Check the path.") from error
-    if not content:
-        raise FileFormatError(f"{path} is empty (0 bytes). Copy it again from its source.")
+    with open_to_read(path) as stream:
+        content = stream.read()
     kind = next((name for magic, name in _MAGIC.items() if content.startswith(magic)), None)
     if kind is None:
         raise FileFormatError(

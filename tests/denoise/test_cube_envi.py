@@ -295,7 +295,7 @@ def test_noise_without_order_and_small_cubes_are_not_suspected(tmp_path: Path) -
         for changes in ({}, {"interleave": "bil"}, {"interleave": "bip"}):
             (tmp_path / "scene.img").write_bytes(values.astype("<u2").tobytes())
             (tmp_path / "scene.hdr").write_text(header(**changes))
-            read(tmp_path / "scene.hdr")
+            assert read(tmp_path / "scene.hdr").to_tensor().numel() == 12 * 21 * 17
 
 
 def test_no_file_of_another_kind_is_replaced(striking: Path, tmp_path: Path) -> None:
