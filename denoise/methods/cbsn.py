@@ -116,7 +116,7 @@ class DistilledBlindSpot(nn.Module):
         self.card = card
         self.network = ResidualUNet(maps=0, **card.config)
         self.macs_per_pixel = self.network.macs_per_pixel()
-        self.bytes_per_pixel = 4.0 * 5.5 * card.config["widths"][0] / self.network.fold**2
+        self.bytes_per_pixel = self.network.bytes_per_pixel()
 
     def denoise(
         self, noisy: Tensor, noise: NoiseLevel | None = None, *, generator: torch.Generator | None = None

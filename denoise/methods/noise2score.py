@@ -54,7 +54,7 @@ class Noise2Score(torch.nn.Module):
         self.card = card
         self.network = ScoreUNet(**card.config)
         self.macs_per_pixel = self.network.macs_per_pixel()
-        self.bytes_per_pixel = 4.0 * 5.5 * card.config["widths"][0] / self.network.fold**2 + 60.0
+        self.bytes_per_pixel = self.network.bytes_per_pixel()
 
     def score(self, noisy: Tensor) -> Tensor:
         """Return grad_y log p(y) of (B, C, H, W), H and W multiples of the card's ``multiple_of``."""

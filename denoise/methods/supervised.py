@@ -40,7 +40,7 @@ class SupervisedDenoiser(nn.Module):
         self.network = ResidualUNet(**card.config)
         self.channels = int(card.config["channels"])
         self.macs_per_pixel = self.network.macs_per_pixel()
-        self.bytes_per_pixel = 4.0 * 5.5 * card.config["widths"][0] / self.network.fold**2
+        self.bytes_per_pixel = self.network.bytes_per_pixel()
 
     def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Denoise (B, C, H, W) float32, H and W multiples of the card's ``multiple_of``; same shape out.

@@ -59,6 +59,10 @@ class ScoreUNet(nn.Module):
         """Multiply-accumulates for one pixel of one plane of the image."""
         return self.body.macs_per_pixel()
 
+    def bytes_per_pixel(self) -> float:
+        """Tensors alive at the peak, for one pixel of one plane's place, in float32: the body's, and the quotient's."""
+        return self.body.bytes_per_pixel() + 60.0
+
 
 def finest_spread(noisy: Tensor) -> Tensor:
     """Return the local root mean square of the finest diagonal Haar coefficients, smooth over about 24 pixels.
