@@ -24,6 +24,7 @@ from denoise.feed import on_device
 from denoise.manifests import data_root
 from denoise.methods import METHODS
 from denoise.metrics import psnr_db
+from denoise.networks.unet import grow
 from denoise.noisy_sources import FixedNoise
 from denoise.raw_pairs import CameraPairs
 from denoise.recipe import Recipe, load_recipe
@@ -271,11 +272,11 @@ def make_learner(recipe: Recipe) -> nn.Module:
     if recipe.start:
         begun = cast(nn.Module, load_model(recipe.start))
         try:
-            model.load_state_dict(begun.state_dict())
+            model.load_state_dict(grow(model, begun.state_dict()))
         except RuntimeError as error:
             raise RecipeError(
                 f"start = '{recipe.start}' was asked, but its weights do not fit the network of the card ({error}). "
-                "Give the card the same config, or leave start out."
+                "Give the card the same config, or greater widths, or leave start out."
             ) from error
     if all(parameter.ndim <= 4 for parameter in model.parameters()):
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

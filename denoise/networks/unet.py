@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +115,51 @@ class ResidualUNet(nn.Module):
     def bytes_per_pixel(self) -> float:
         """Tensors alive at the peak, for one pixel of one plane's place, in float32: five and a half of the finest."""
         return 4.0 * 5.5 * self.head.out_channels / self.fold**2
+
+
+def grow(network: nn.Module, narrow: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Lay the weights of a narrower network out in a wider one, which then computes what the narrower did.
+
+    The channels that it had see nothing of the new ones; the new ones keep the network's own first weights, so that
+    training finds a use for them.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Of convolutions without bias, at least as wide everywhere.
+    narrow : mapping of str to tensor
+        The narrower network's weights, of the same names.
+
+    Returns
+    -------
+    dict of str to tensor
+        To be loaded into ``network``.
+
+    Raises
+    ------
+    RuntimeError
+        If the names differ, a kernel does, or a weight is wider than the network's.
+
+    References
+    ----------
+    .. [1] T. Chen et al., "Net2Net: Accelerating Learning via Knowledge Transfer", ICLR 2016.
+    """
+    wide = {name: weight.clone() for name, weight in network.state_dict().items()}
+    turned = {f"{name}.weight" for name, part in network.named_modules() if isinstance(part, nn.ConvTranspose2d)}
+    if wide.keys() != narrow.keys():
+        raise RuntimeError(f"they differ in {', '.join(sorted(wide.keys() ^ narrow.keys())[:3])}")
+    for name, weight in wide.items():
+        known = narrow[name]
+        wider = all(old <= new for old, new in zip(known.shape, weight.shape, strict=False))
+        if known.ndim != weight.ndim or not wider or known.shape[2:] != weight.shape[2:]:
+            raise RuntimeError(f"{name} is {tuple(known.shape)}, {tuple(weight.shape)} was expected")
+        if known.ndim > 1:
+            by_output, known = (part.transpose(0, 1) if name in turned else part for part in (weight, known))
+            by_output[: len(known)] = 0
+            by_output[: len(known), : known.shape[1]] = known
+        else:
+            weight[: len(known)] = known
+    return wide
 
 
 def _count(module: nn.Module) -> int:

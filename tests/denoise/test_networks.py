@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoise.networks.unet import ResidualUNet
+from denoise.networks.unet import ResidualUNet, grow
 
 
 @pytest.fixture
@@ -46,3 +46,27 @@ def test_macs_agree_with_a_count_of_the_convolutions() -> None:
             module.register_forward_hook(count)
     network(torch.zeros(1, 4, 32, 32), torch.zeros(1, 1, 32, 32))
     assert network.macs_per_pixel() == pytest.approx(counted / 32**2)
+
+
+def test_a_grown_network_computes_the_same_and_its_new_channels_learn(generator: torch.Generator) -> None:
+    torch.manual_seed(0)
+    narrow = ResidualUNet(3, widths=(8, 16, 24), blocks=1, fold=2).double()
+    wide = ResidualUNet(3, widths=(12, 16, 32), blocks=1, fold=2).double()
+    noisy = torch.randn(1, 3, 32, 32, generator=generator, dtype=torch.float64)
+    level = torch.full((1, 1, 16, 16), 0.1, dtype=torch.float64)
+    assert not torch.allclose(wide(noisy, level), narrow(noisy, level))
+    wide.load_state_dict(grow(wide, narrow.state_dict()))
+    torch.testing.assert_close(wide(noisy, level), narrow(noisy, level))
+    wide(noisy, level).square().mean().backward()
+    for name, weight in wide.named_parameters():
+        assert weight.grad is not None
+        if weight.shape != narrow.get_parameter(name).shape:
+            assert weight.grad.flatten(1).abs().sum(1).count_nonzero() > narrow.get_parameter(name).shape[0] - 1, name
+
+
+def test_a_network_does_not_shrink() -> None:
+    narrow, wide = ResidualUNet(3, widths=(8, 16), blocks=1), ResidualUNet(3, widths=(8, 24), blocks=1)
+    with pytest.raises(RuntimeError, match=r"\(24, 8, 2, 2\), \(16, 8, 2, 2\) was expected"):
+        grow(narrow, wide.state_dict())
+    with pytest.raises(RuntimeError, match="encoders"):
+        grow(ResidualUNet(3, widths=(8, 16), blocks=2), narrow.state_dict())
