@@ -50,9 +50,9 @@ def evaluate(
         from denoise.downloads import fetch_files
         from denoise.engine import Engine
         from denoise.engine.device import keep_memory
-        from denoise.evaluation import evaluate as run
-        from denoise.evaluation_cases import parse_case
-        from denoise.evaluation_report import markdown, write_evaluation
+        from denoise.evaluation.cases import parse_case
+        from denoise.evaluation.evaluate import evaluate as run
+        from denoise.evaluation.report import markdown, write_evaluation
         from denoise.manifests import data_root as find_root
 
         keep_memory()

@@ -67,8 +67,8 @@ def train(
     with console.errors_as_lines(traceback):
         from denoise.engine.device import keep_memory
         from denoise.manifests import data_root as find_root
-        from denoise.recipe import load_recipe, parse_override
-        from denoise.trainer import Trainer, make_source
+        from denoise.training.recipe import load_recipe, parse_override
+        from denoise.training.trainer import Trainer, make_source
 
         keep_memory()
         changes = dict(parse_override(text) for text in set_ or [])
@@ -101,9 +101,9 @@ def _train_own_camera(
     arguments: dict[str, Any],
 ) -> None:  # fmt: skip
     """Go on from the default network on one camera's noise, and print how the two compare."""
-    from denoise.exposures import OneCamera, choose_cameras
-    from denoise.own_camera import FINE_TUNING, default_noise, fine_tuning, train_own_camera
-    from denoise.recipe import load_recipe
+    from denoise.training.own_camera import FINE_TUNING, default_noise, fine_tuning, train_own_camera
+    from denoise.training.recipe import load_recipe
+    from denoise.training.sources.exposures import OneCamera, choose_cameras
     from noise_models.profile_shelf import load_profile
 
     known = load_profile(profile)
@@ -150,8 +150,8 @@ def _train_on_noisy(
     """Say what the noise of the images is and whether the method fits, then train on them alone."""
     from denoise.errors import RecipeError
     from denoise.manifests import find_files
-    from denoise.noisy_images import advise, find_noisy, measure_correlation, read_noisy
-    from denoise.noisy_training import METHODS, train_on_noisy
+    from denoise.training.noisy_training import METHODS, train_on_noisy
+    from denoise.training.sources.noisy_images import advise, find_noisy, measure_correlation, read_noisy
 
     if recipe.card.method not in METHODS:
         raise RecipeError(
@@ -227,7 +227,7 @@ def _say_result(folder: Path, card: Any) -> None:
 
 def _show_recipes() -> None:
     with console.errors_as_lines():
-        from denoise.recipe import list_recipes, load_recipe
+        from denoise.training.recipe import list_recipes, load_recipe
 
         for name in list_recipes():
             recipe = load_recipe(name)
@@ -235,7 +235,7 @@ def _show_recipes() -> None:
 
 
 def _show_probe(recipe: Any, source: Any, device: str) -> None:
-    from denoise.probe import probe
+    from denoise.training.probe import probe
 
     found = probe(recipe, source, device=device)
     for name, value in (

@@ -18,10 +18,11 @@ from denoise.version import __version__
 
 if TYPE_CHECKING:
     from denoise.engine import Engine, Plan
+    from denoise.evaluation.evaluate import evaluate
     from denoise.fidelity import check_fidelity
     from denoise.io import read, write
     from denoise.noise_source import choose_noise
-    from denoise.trainer import train
+    from denoise.training.trainer import train
     from denoise.weights import list_models, load_model
     from noise_models.level import NoiseLevel
 
@@ -31,10 +32,11 @@ _HOMES: Final = {
     "Plan": "denoise.engine",
     "check_fidelity": "denoise.fidelity",
     "choose_noise": "denoise.noise_source",
+    "evaluate": "denoise.evaluation.evaluate",
     "list_models": "denoise.weights",
     "load_model": "denoise.weights",
     "read": "denoise.io",
-    "train": "denoise.trainer",
+    "train": "denoise.training.trainer",
     "write": "denoise.io",
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "__version__",
     "check_fidelity",
     "choose_noise",
+    "evaluate",
     "list_models",
     "load_model",
     "read",

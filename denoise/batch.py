@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from denoise.cube import HyperspectralCube
+from denoise.cubes.cube import HyperspectralCube
 from denoise.denoiser import Denoiser
 from denoise.engine import Engine
 from denoise.errors import ShapeError

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 
 from denoise.errors import DenoiseError, FileFormatError
-from denoise.io.frames import FRAME_SUFFIXES, CameraFrameReader, is_raw
+from denoise.io.frames import CameraFrameReader, find_frames, is_raw
 from denoise.io.raw import read_raw
 from denoise.version import __version__
 from noise_models import blind
@@ -19,55 +18,6 @@ from noise_models.calibration.blind_gain import BlindGain, GainPerIso, pool
 from noise_models.calibration.estimate import Calibration, calibrate
 from noise_models.calibration.frames import FrameFile, from_csv, group
 from noise_models.calibration.regions import Region
-
-_LOSSY: Final = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".webp", ".avif")
-
-
-def find_files(places: Iterable[str], what: str) -> list[Path]:
-    """Return the frames in folders, globs, or named one by one.
-
-    Parameters
-    ----------
-    places : iterable of str
-        Folders (not the folders in them), glob patterns, or files.
-    what : str
-        Names them in an error: "dark frames".
-
-    Returns
-    -------
-    list of path
-        Sorted, each once.
-
-    Raises
-    ------
-    CalibrationError
-        If a place holds no file that frames are read from.
-    """
-    found: set[Path] = set()
-    for place in places:
-        folder = Path(place)
-        if folder.is_dir():
-            inside = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-        elif folder.is_file():
-            inside = [folder]
-        else:
-            inside = [Path(name) for name in glob.glob(place) if Path(name).is_file()]  # noqa: PTH207
-        good = [path for path in inside if path.name.lower().endswith(FRAME_SUFFIXES)]
-        if not good:
-            lossy = sum(path.suffix.lower() in _LOSSY for path in inside)
-            why = (
-                f"only {lossy} JPEG or other lossy pictures, whose values are no longer those of the sensor"
-                if lossy
-                else f"{len(inside)} files, none of a kind that frames are read from"
-                if inside
-                else "no file"
-            )
-            raise CalibrationError(
-                f"{place} was given for {what}, but holds {why}. "
-                "Give RAW or DNG files, 8 or 16-bit TIFF or PNG, or FITS; denoise calibrate --plan says which."
-            )
-        found.update(good)
-    return sorted(found)
 
 
 def estimate_gain(path: Path, camera: tuple[str, str] | None = None) -> BlindGain:
@@ -150,8 +100,8 @@ def calibrate_files(
         If files are missing, damaged, or cannot give a profile.
     """
     files = from_csv(table) if table else []
-    files += [FrameFile(path, "dark") for path in find_files(darks, "dark frames")]
-    files += [FrameFile(path, "flat") for path in find_files(flats, "flat frames")]
+    files += [FrameFile(path, "dark") for path in find_frames(darks, "dark frames")]
+    files += [FrameFile(path, "flat") for path in find_frames(flats, "flat frames")]
     missing = [file.path for file in files if not file.path.is_file()]
     if missing:
         raise FileFormatError(
@@ -180,7 +130,7 @@ def _refuse_twice(files: Sequence[FrameFile]) -> None:
 
 
 def _gain_of(photos: Sequence[str], camera: tuple[str, str], progress: Callable[[str], None] | None) -> GainPerIso:
-    paths = [path for path in find_files(photos, "photographs") if is_raw(path)]
+    paths = [path for path in find_frames(photos, "photographs") if is_raw(path)]
     if progress:
         progress(f"gain from {len(paths)} photographs")
     return pool(paths, lambda path: estimate_gain(path, camera))

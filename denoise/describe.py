@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from denoise.batch import describe_noise
-from denoise.cube import HyperspectralCube
+from denoise.cubes.cube import HyperspectralCube
 from denoise.describe_cube import describe_cube
 from denoise.engine.device import GIB, choose_device, report_device
 from denoise.images import Photo, RawImage

@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from denoise.cube import HyperspectralCube
-from denoise.cube_pixels import row_blocks
+from denoise.cubes.cube import HyperspectralCube
+from denoise.cubes.pixels import row_blocks
+from denoise.cubes.spectral import BandQuality, band_quality
 from denoise.io.bands import band_ranges
-from denoise.spectral import BandQuality, band_quality
 
 _MOST_VALUES: Final = 2 << 20
 _LISTED: Final = 5

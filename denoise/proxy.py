@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from denoise.checkpoints import list_checkpoints
-from denoise.loop_settings import LoopSettings
-from denoise.training import Loop, Progress
+from denoise.training.checkpoints import list_checkpoints
+from denoise.training.loop import Loop, Progress
+from denoise.training.settings import LoopSettings
 from noise_models.calibration.estimate import Calibration
 from noise_models.calibration.frames import FrameStack
 from noise_models.calibration.proxy import read_pixels, with_proxy

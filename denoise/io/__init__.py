@@ -22,7 +22,7 @@ from denoise.io.raw import RAW_SUFFIXES, read_raw
 from denoise.io.render import write_preview, write_tiff
 
 if TYPE_CHECKING:
-    from denoise.cube import HyperspectralCube
+    from denoise.cubes.cube import HyperspectralCube
     from denoise.images import Photo, RawImage
 
 ENVI_SUFFIXES: Final = (".hdr", *ENVI_DATA_SUFFIXES)

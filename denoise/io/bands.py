@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from denoise.cube import FloatArray, HyperspectralCube
-from denoise.cube_pixels import row_blocks
+from denoise.cubes.cube import FloatArray, HyperspectralCube
+from denoise.cubes.pixels import row_blocks
 from denoise.errors import FileFormatError, UnsupportedInputError
 
 _LOG = logging.getLogger(__name__)

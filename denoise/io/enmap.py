@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from denoise.cube import HyperspectralCube
+from denoise.cubes.cube import HyperspectralCube
 from denoise.errors import FileFormatError
 
 _IMAGE: Final = re.compile(r"SPECTRAL_IMAGE(_VNIR|_SWIR)?(?:_COG)?\.TIFF?$", re.IGNORECASE)

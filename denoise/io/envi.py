@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from denoise.cube import CubeMetadata, HyperspectralCube
-from denoise.cube_pixels import AXES, MappedPixels, hold_if_small
+from denoise.cubes.cube import CubeMetadata, HyperspectralCube
+from denoise.cubes.pixels import AXES, MappedPixels, hold_if_small
 from denoise.errors import FileFormatError
 from denoise.io.bands import finish_cube, refuse_one_band, to_nanometres, widths_to_nanometres
 from denoise.io.envi_header import (

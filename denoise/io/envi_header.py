@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from denoise.cube_pixels import AXES, Interleave
+from denoise.cubes.pixels import AXES, Interleave
 from denoise.errors import FileFormatError, UnsupportedInputError, nearest
 from denoise.io.files import open_to_read
 

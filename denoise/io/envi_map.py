@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from denoise.cube import Georeference
+from denoise.cubes.cube import Georeference
 from denoise.io.envi_header import EnviHeader
 
 _PARTS = 7

@@ -8,8 +8,8 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from denoise.cube import HyperspectralCube
-from denoise.cube_pixels import AXES, Interleave, write_binary
+from denoise.cubes.cube import HyperspectralCube
+from denoise.cubes.pixels import AXES, Interleave, write_binary
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.io.envi_header import DATA_TYPES, format_header, format_list, plain_key
 from denoise.io.envi_map import format_map

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import rawpy
@@ -11,11 +14,60 @@ import rawpy
 from denoise.images import RawImage
 from denoise.io.raw import RAW_SUFFIXES, read_raw
 from denoise.io.tag_reader import read_tags
+from noise_models.base import CalibrationError
 from noise_models.calibration.frame import Frame, FrameInfo
 from noise_models.calibration.readers import IMAGE_SUFFIXES, ImageReader
 
 FRAME_SUFFIXES: tuple[str, ...] = (*RAW_SUFFIXES, *IMAGE_SUFFIXES)
 """Suffixes, in lower case, that are read as frames."""
+_LOSSY: Final = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".webp", ".avif")
+
+
+def find_frames(places: Iterable[str], what: str) -> list[Path]:
+    """Return the frames in folders, globs, or named one by one.
+
+    Parameters
+    ----------
+    places : iterable of str
+        Folders (not the folders in them), glob patterns, or files.
+    what : str
+        Names them in an error: "dark frames".
+
+    Returns
+    -------
+    list of path
+        Sorted, each once.
+
+    Raises
+    ------
+    CalibrationError
+        If a place holds no file that frames are read from.
+    """
+    found: set[Path] = set()
+    for place in places:
+        folder = Path(place)
+        if folder.is_dir():
+            inside = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+        elif folder.is_file():
+            inside = [folder]
+        else:
+            inside = [Path(name) for name in glob.glob(place) if Path(name).is_file()]  # noqa: PTH207
+        good = [path for path in inside if path.name.lower().endswith(FRAME_SUFFIXES)]
+        if not good:
+            lossy = sum(path.suffix.lower() in _LOSSY for path in inside)
+            why = (
+                f"only {lossy} JPEG or other lossy pictures, whose values are no longer those of the sensor"
+                if lossy
+                else f"{len(inside)} files, none of a kind that frames are read from"
+                if inside
+                else "no file"
+            )
+            raise CalibrationError(
+                f"{place} was given for {what}, but holds {why}. "
+                "Give RAW or DNG files, 8 or 16-bit TIFF or PNG, or FITS; denoise calibrate --plan says which."
+            )
+        found.update(good)
+    return sorted(found)
 
 
 def is_raw(path: Path) -> bool:

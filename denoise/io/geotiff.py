@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import tifffile
 
-from denoise.cube import CubeMetadata, Georeference, HyperspectralCube
-from denoise.cube_pixels import Stored, hold_if_small
+from denoise.cubes.cube import CubeMetadata, Georeference, HyperspectralCube
+from denoise.cubes.pixels import Stored, hold_if_small
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.images import Photo
 from denoise.io.bands import finish_cube, refuse_one_band, to_nanometres, widths_to_nanometres

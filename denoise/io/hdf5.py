@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from denoise.cube import CubeMetadata, HyperspectralCube
-from denoise.cube_pixels import hold_if_small, row_blocks
+from denoise.cubes.cube import CubeMetadata, HyperspectralCube
+from denoise.cubes.pixels import hold_if_small, row_blocks
 from denoise.errors import FileFormatError, UnsupportedInputError, UsageError, nearest
 from denoise.io.bands import (
     band_axis,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from denoise.cube_pixels import Stored
+from denoise.cubes.pixels import Stored
 from denoise.errors import FileFormatError
 from denoise.io.extras import need
 from denoise.io.files import open_to_read

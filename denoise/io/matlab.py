@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from denoise.cube import CubeMetadata, HyperspectralCube
-from denoise.cube_pixels import AXES, ArrayPixels
+from denoise.cubes.cube import CubeMetadata, HyperspectralCube
+from denoise.cubes.pixels import AXES, ArrayPixels
 from denoise.errors import FileFormatError
 from denoise.io.bands import band_axis, finish_cube, refuse_one_band, refuse_shape, to_nanometres, widths_to_nanometres
 from denoise.io.files import atomic_target, open_to_read

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from denoise.cube import CubeMetadata, HyperspectralCube
-from denoise.cube_pixels import AXES, MappedPixels, hold_if_small, write_binary
+from denoise.cubes.cube import CubeMetadata, HyperspectralCube
+from denoise.cubes.pixels import AXES, MappedPixels, hold_if_small, write_binary
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.io.bands import band_axis, finish_cube, refuse_one_band, refuse_shape
 from denoise.io.files import atomic_target, open_to_read

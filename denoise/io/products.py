@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from denoise.cube import CubeMetadata, Georeference, HyperspectralCube
-from denoise.cube_pixels import hold_if_small
+from denoise.cubes.cube import CubeMetadata, Georeference, HyperspectralCube
+from denoise.cubes.pixels import hold_if_small
 from denoise.errors import FileFormatError
 from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, text_of
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise.card import ModelCard
+from denoise.cubes.first_estimate import FirstEstimate, combine, pad
 from denoise.denoiser import Batch, Denoiser
 from denoise.diffusion import (
     average_samples,
@@ -33,7 +34,6 @@ from denoise.diffusion import (
     start_point,
 )
 from denoise.errors import WeightsError
-from denoise.first_estimate import FirstEstimate, combine, pad
 from denoise.networks.cube3d import SPATIAL_STEP, SPECTRAL_STEP, CubeAutoencoder, CubeEncoder, LatentUNet
 from noise_models.level import NoiseLevel
 

@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from denoise.card import ModelCard
+from denoise.cubes.first_estimate import FirstEstimate, combine
+from denoise.cubes.flaws import find_flaws
+from denoise.cubes.low_rank import LowRank, fit_low_rank, trusted
+from denoise.cubes.spectra import refit
+from denoise.cubes.stripes import column_offsets
 from denoise.denoiser import Denoiser
-from denoise.first_estimate import FirstEstimate, combine
-from denoise.flaws import find_flaws
-from denoise.low_rank import LowRank, fit_low_rank, trusted
-from denoise.spectra import refit
-from denoise.stripes import column_offsets
 from noise_models.level import NoiseLevel
 
 SUBSPACE_CARD: Final = ModelCard(

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from denoise.crops import load_photos
 from denoise.engine.device import keep_memory
 from denoise.manifests import data_root, find_pairs
 from denoise.metrics import psnr_db
+from denoise.training.sources.crops import load_photos
 from denoise.weights import load_model
 
 Pixels = npt.NDArray[np.uint8]

@@ -20,7 +20,7 @@ from scipy.io import loadmat
 from scipy.ndimage import median_filter
 from skimage.restoration import denoise_nl_means
 
-from denoise.spectral_metrics import band_psnr_db, band_ssim, ergas, sam_deg, stripe_energy
+from denoise.cubes.metrics import band_psnr_db, band_ssim, ergas, sam_deg, stripe_energy
 from denoise.weights import load_model
 from noise_models.cube_cases import spoil_cube
 

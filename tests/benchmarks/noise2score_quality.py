@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoise.crops import load_photos
 from denoise.engine.device import keep_memory
 from denoise.manifests import data_root, find_files
 from denoise.metrics import psnr_db
 from denoise.noise_from_score import Family, detect_family, estimate_parameter, respond, search_parameter
-from denoise.noisy_sources import spoil
 from denoise.strength import keep_mean
+from denoise.training.sources.crops import load_photos
+from denoise.training.sources.noisy_sources import spoil
 from denoise.tweedie import gamma_mean, posterior_mean
 from denoise.weights import load_model
 from noise_models.level import NoiseLevel

@@ -24,17 +24,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from denoise.crops import load_photos
 from denoise.denoiser import Batch
 from denoise.errors import ManifestError
-from denoise.exposures import OneCamera
-from denoise.loop_settings import LoopSettings
 from denoise.manifests import data_root, find_files
 from denoise.metrics import psnr_db
 from denoise.networks.unet import ResidualUNet
 from denoise.proxy import train_proxy
-from denoise.raw_pairs import CameraPairs
-from denoise.training import Loop, Progress
+from denoise.training.loop import Loop, Progress
+from denoise.training.settings import LoopSettings
+from denoise.training.sources.crops import load_photos
+from denoise.training.sources.exposures import OneCamera
+from denoise.training.sources.raw_pairs import CameraPairs
 from noise_models.base import NoiseModel, SensorSettings
 from noise_models.calibration.dark_sums import sum_darks
 from noise_models.calibration.decouple import pixel_noise

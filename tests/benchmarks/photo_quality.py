@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from denoise.engine.device import keep_memory
-from denoise.evaluation import evaluate
-from denoise.evaluation_cases import WhiteNoise
-from denoise.evaluation_report import markdown
+from denoise.evaluation.cases import WhiteNoise
+from denoise.evaluation.evaluate import evaluate
+from denoise.evaluation.report import markdown
 from denoise.manifests import data_root
 
 

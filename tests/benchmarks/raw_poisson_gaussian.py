@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from denoise.crops import load_photos
 from denoise.denoiser import Denoiser
 from denoise.engine.device import keep_memory
 from denoise.manifests import data_root, find_files
 from denoise.metrics import psnr_db
+from denoise.training.sources.crops import load_photos
 from denoise.unprocess import CameraLook, mosaic_planes, unprocess
 from denoise.vst import Stabiliser
 from denoise.weights import load_model

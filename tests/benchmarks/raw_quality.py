@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from denoise.engine.device import keep_memory
-from denoise.evaluation import evaluate
-from denoise.evaluation_cases import DEFAULT_CASES
-from denoise.evaluation_report import markdown
+from denoise.evaluation.cases import DEFAULT_CASES
+from denoise.evaluation.evaluate import evaluate
+from denoise.evaluation.report import markdown
 from denoise.manifests import data_root
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from denoise.engine.device import keep_memory
-from denoise.feed import Feed
 from denoise.manifests import data_root
-from denoise.recipe import load_recipe, parse_override
-from denoise.trainer import make_learner, make_source
-from denoise.training import Loop
+from denoise.training.feed import Feed
+from denoise.training.loop import Loop
+from denoise.training.recipe import load_recipe, parse_override
+from denoise.training.trainer import make_learner, make_source
 
 
 def timed(work: Callable[[], object], times: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import spectral.io.envi
 from typer.testing import CliRunner
 
 from cli.main import app
-from denoise.cube import HyperspectralCube
+from denoise.cubes.cube import HyperspectralCube
 from denoise.io import read, write
 
 RUNNER = CliRunner()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from denoise.cube import HyperspectralCube
+from denoise.cubes.cube import HyperspectralCube
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.images import Photo, RawImage
 from denoise.io import ENVI_SUFFIXES, READERS, WRITERS, read, write

@@ -10,12 +10,12 @@ import pytest
 import torch
 from tiny_training import recipe
 
-from denoise.clean_images import SCIKIT_IMAGE, load_clean, load_folder
 from denoise.errors import FileFormatError, ManifestError, RecipeError
 from denoise.io import write
-from denoise.raw_pairs import CameraPairs
 from denoise.simulate import simulate_raw
-from denoise.trainer import make_source
+from denoise.training.sources.clean_images import SCIKIT_IMAGE, load_clean, load_folder
+from denoise.training.sources.raw_pairs import CameraPairs
+from denoise.training.trainer import make_source
 from noise_models.profile_shelf import load_profile
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from denoise import cube_pixels
 from denoise.card import ModelCard
-from denoise.cube import HyperspectralCube
-from denoise.cube_pixels import AXES, MappedPixels, Spool, write_binary
+from denoise.cubes import pixels as cube_pixels
+from denoise.cubes.cube import HyperspectralCube
+from denoise.cubes.gaps import REACH
+from denoise.cubes.pixels import AXES, MappedPixels, Spool, write_binary
 from denoise.engine import Engine
 from denoise.engine.device import DeviceReport
 from denoise.errors import ShapeError, WeightsError
-from denoise.gaps import REACH
 
 WAVELENGTHS_NM = np.array([400.0, 420.0, 450.0, 500.0, 520.0, 530.0])
 
@@ -190,7 +190,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import denoise
-from denoise.cube_pixels import Spool
+from denoise.cubes.pixels import Spool
 from denoise.engine.device import keep_memory
 keep_memory()
 sys.path.insert(0, sys.argv[2])

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from denoise.card import ModelCard
-from denoise.cube import HyperspectralCube
-from denoise.cube_pixels import ArrayPixels
+from denoise.cubes.cube import HyperspectralCube
+from denoise.cubes.first_estimate import FirstEstimate, combine
+from denoise.cubes.pixels import ArrayPixels
 from denoise.denoiser import Batch, Denoiser
 from denoise.engine.engine import Engine
 from denoise.errors import WeightsError
-from denoise.first_estimate import FirstEstimate, combine
 from denoise.methods import METHODS
 from denoise.methods.cube_diffusion import CubeBatch, CubeDiffusion
-from denoise.optimiser import Muon
+from denoise.training.optimiser import Muon
 from denoise.weights import load_model, save_model
 from noise_models.level import NoiseLevel
 

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
-from denoise.cube import HyperspectralCube
+from denoise.cubes.cube import HyperspectralCube
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.io import read, write
 

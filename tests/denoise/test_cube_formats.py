@@ -15,8 +15,8 @@ import xarray
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from denoise import cube_pixels
-from denoise.cube import HyperspectralCube
+from denoise.cubes import pixels as cube_pixels
+from denoise.cubes.cube import HyperspectralCube
 from denoise.errors import FileFormatError, UnsupportedInputError, UsageError
 from denoise.images import Photo
 from denoise.io import extras, read, write

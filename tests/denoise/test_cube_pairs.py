@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import denoise.cube_pairs
-import denoise.cube_scenes
-import denoise.trainer
-from denoise.cube_noise import NOISES, spoil_as_finch, spoil_as_standard
-from denoise.cube_pairs import CubePairs
-from denoise.cube_scenes import CubeScenes, abundances, extremes
+import denoise.training.sources.cube_pairs
+import denoise.training.sources.cube_scenes
+import denoise.training.trainer
+from denoise.cubes.first_estimate import FirstEstimate
 from denoise.errors import RecipeError
-from denoise.first_estimate import FirstEstimate
-from denoise.recipe import load_recipe
-from denoise.trainer import SOURCES, Trainer
+from denoise.training.recipe import load_recipe
+from denoise.training.sources.cube_noise import NOISES, spoil_as_finch, spoil_as_standard
+from denoise.training.sources.cube_pairs import CubePairs
+from denoise.training.sources.cube_scenes import CubeScenes, abundances, extremes
+from denoise.training.trainer import SOURCES, Trainer
 from noise_models.level import NoiseLevel
 
 BANDS, SIDE = 12, 24
@@ -47,7 +47,7 @@ def generator() -> torch.Generator:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (denoise.cube_scenes, denoise.cube_pairs):
+    for module in (denoise.training.sources.cube_scenes, denoise.training.sources.cube_pairs):
         monkeypatch.setattr(module, "load_model", lambda name, kind: Estimator())
 
 
@@ -183,8 +183,10 @@ def test_what_does_not_serve_is_said() -> None:
 
 def test_three_stages_go_on_from_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped recipes, small: each stage begins with the weights of the one before, and leaves its own."""
-    real = denoise.trainer.load_model
-    monkeypatch.setattr(denoise.trainer, "load_model", lambda name: Estimator() if name == "subspace" else real(name))
+    real = denoise.training.trainer.load_model
+    monkeypatch.setattr(
+        denoise.training.trainer, "load_model", lambda name: Estimator() if name == "subspace" else real(name)
+    )
     small = {"steps": 2, "batch": 2, "warm_up": 0, "validate_steps": 2, "tensorboard": False, "precision": "float32"}
     small |= {"card.config.widths": [8, 12], "card.config.inner": [12, 16], "card.config.inner_blocks": 1}
     start, stages = None, {}

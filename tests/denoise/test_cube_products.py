@@ -11,8 +11,8 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from denoise import cube_pixels
-from denoise.cube import HyperspectralCube
+from denoise.cubes import pixels as cube_pixels
+from denoise.cubes.cube import HyperspectralCube
 from denoise.errors import FileFormatError
 from denoise.io import read, write
 

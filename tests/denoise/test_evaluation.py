@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from denoise.errors import ManifestError, UsageError
-from denoise.evaluation import evaluate
-from denoise.evaluation_cases import DEFAULT_CASES, CameraNoise, WhiteNoise, parse_case
-from denoise.evaluation_record import Evaluation
-from denoise.evaluation_report import comma_separated, markdown, write_evaluation
+from denoise.evaluation.cases import DEFAULT_CASES, CameraNoise, WhiteNoise, parse_case
+from denoise.evaluation.evaluate import evaluate
+from denoise.evaluation.peers import Peer
+from denoise.evaluation.record import Evaluation
+from denoise.evaluation.report import comma_separated, markdown, write_evaluation
 from denoise.io import write
-from denoise.peers import Peer
 from denoise.simulate import simulate_raw
 from noise_models.profile_shelf import load_profile
 

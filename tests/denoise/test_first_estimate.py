@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from denoise.first_estimate import FirstEstimate, combine
+from denoise.cubes.first_estimate import FirstEstimate, combine
 
 SIGMA = 0.05
 

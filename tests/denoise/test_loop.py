@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from denoise.checkpoints import list_checkpoints
 from denoise.denoiser import Batch
 from denoise.errors import DeviceError, RecipeError
-from denoise.feed import Feed, Share, examples_of, seeded
-from denoise.training import Loop, LoopSettings, Progress
+from denoise.training.checkpoints import list_checkpoints
+from denoise.training.feed import Feed, Share, examples_of, seeded
+from denoise.training.loop import Loop, LoopSettings, Progress
 from noise_models.level import NoiseLevel
 
 SLOPE, OFFSET = 3.0, -1.0

@@ -11,8 +11,8 @@ from denoise.denoiser import Batch
 from denoise.errors import DenoiseError, RecipeError, WeightsError
 from denoise.methods.noise2score import PERTURBATION, Noise2Score
 from denoise.networks.score import ScoreUNet, finest_spread
-from denoise.noisy_sources import FixedNoise, NoisyBatch, NoisyPatches, spoil
-from denoise.optimiser import Muon
+from denoise.training.optimiser import Muon
+from denoise.training.sources.noisy_sources import FixedNoise, NoisyBatch, NoisyPatches, spoil
 from noise_models.level import NoiseLevel
 
 CARD = ModelCard(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from denoise.errors import DenoiseError
 from denoise.noise_from_score import detect_family, estimate_parameter, respond, search_parameter
-from denoise.noisy_sources import Family, spoil
+from denoise.training.sources.noisy_sources import Family, spoil
 
 CASES: list[tuple[Family, float]] = [
     ("gaussian", 10 / 255), ("gaussian", 25 / 255), ("gaussian", 50 / 255),

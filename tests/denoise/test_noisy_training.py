@@ -13,11 +13,11 @@ from denoise.errors import RecipeError
 from denoise.images import Photo
 from denoise.io import read, write
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
-from denoise.noisy_images import NoisyImage, advise, find_noisy, measure_correlation, read_noisy
-from denoise.noisy_sources import NoisyPatches
-from denoise.noisy_training import fit_recipe, teach, train_on_noisy
-from denoise.recipe import Recipe, load_recipe
 from denoise.simulate import simulate_raw
+from denoise.training.noisy_training import fit_recipe, teach, train_on_noisy
+from denoise.training.recipe import Recipe, load_recipe
+from denoise.training.sources.noisy_images import NoisyImage, advise, find_noisy, measure_correlation, read_noisy
+from denoise.training.sources.noisy_sources import NoisyPatches
 from denoise.weights import load_model
 from noise_models.level import NoiseLevel
 from noise_models.profile_shelf import load_profile
@@ -69,7 +69,7 @@ def test_cbsn_trains_its_teacher_first_and_the_student_learns_from_it(
 ) -> None:
     small = {"card.config.width": 8, "card.config.depth": 1, "source_options.patch": 40}
     teacher = tiny("cbsn-teacher", steps=3, **small)
-    monkeypatch.setattr("denoise.noisy_training.load_recipe", lambda _: teacher)
+    monkeypatch.setattr("denoise.training.noisy_training.load_recipe", lambda _: teacher)
     student = tiny("cbsn", steps=3, **{"card.config.widths": [8, 16], "source_options.patch": 32})
     card = train_on_noisy(student, noisy_images(blur=True), tmp_path / "mine.safetensors")
     assert card.method == "cbsn"
@@ -85,7 +85,7 @@ def test_a_teacher_works_the_same_in_tiles_as_in_one(monkeypatch: pytest.MonkeyP
     teacher = ConditionalBlindSpotDenoiser(load_recipe("cbsn-teacher", small).card)
     noisy = torch.rand(3, 70, 90, generator=torch.Generator().manual_seed(4))
     whole = teach(teacher, noisy)
-    monkeypatch.setattr("denoise.noisy_training._TILE", 32)
+    monkeypatch.setattr("denoise.training.noisy_training._TILE", 32)
     torch.testing.assert_close(teach(teacher, noisy), whole, rtol=1e-4, atol=1e-5)
     turned = teach(teacher, noisy, turns=8)
     mirrored = teach(teacher, noisy.flip(2), turns=8).flip(2)

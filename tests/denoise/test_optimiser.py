@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoise.optimiser import Muon, orthogonalise
+from denoise.training.optimiser import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(8, 72), (72, 8), (16, 16), (1, 9)])

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from denoise.ab_comparison import CaseResult, SampleResult, compare_on_pairs, judge
 from denoise.card import ModelCard
 from denoise.denoiser import Batch
 from denoise.errors import RecipeError, UnsupportedInputError
-from denoise.exposures import MOST_VARIANCE, Exposure, OneCamera, choose_cameras
 from denoise.fidelity import FidelityReport
 from denoise.io import write
 from denoise.methods import DEFAULT_MODELS
-from denoise.own_camera import cases_of, default_noise, fine_tuning, train_own_camera
-from denoise.recipe import load_recipe
 from denoise.simulate import simulate_raw
+from denoise.training.ab_comparison import CaseResult, SampleResult, compare_on_pairs, judge
+from denoise.training.own_camera import cases_of, default_noise, fine_tuning, train_own_camera
+from denoise.training.recipe import load_recipe
+from denoise.training.sources.exposures import MOST_VARIANCE, Exposure, OneCamera, choose_cameras
 from denoise.weights import load_model
 from noise_models.base import NoiseModelError, SensorSettings
 from noise_models.level import NoiseLevel

@@ -16,11 +16,11 @@ from typer.testing import CliRunner, Result
 
 import denoise.proxy
 from cli.main import app
-from denoise.exposures import choose_cameras
 from denoise.io import read
 from denoise.proxy import train_proxy
-from denoise.raw_pairs import CameraPairs
-from denoise.training_clock import Progress
+from denoise.training.clock import Progress
+from denoise.training.sources.exposures import choose_cameras
+from denoise.training.sources.raw_pairs import CameraPairs
 from noise_models.pnnp_losses import EmpiricalLaw
 from noise_models.pnnp_network import NoiseProxy
 from noise_models.pnnp_training import PixelNoise

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from denoise.errors import RecipeError
-from denoise.exposures import Exposure, OneCamera, VirtualCameras, choose_cameras, longest_ratio
-from denoise.raw_pairs import MOST_VARIANCE, PUBLISHED_CASES, CameraPairs
+from denoise.training.sources.exposures import Exposure, OneCamera, VirtualCameras, choose_cameras, longest_ratio
+from denoise.training.sources.raw_pairs import MOST_VARIANCE, PUBLISHED_CASES, CameraPairs
 from noise_models.base import SensorSettings
 from noise_models.eld import EldNoise
 from noise_models.level import NoiseLevel

@@ -9,12 +9,12 @@ import pytest
 import torch
 from made_cubes import made_cube
 
-from denoise.band_noise import blur, robust_sigma, sigma_by_differences, signal_spectra
-from denoise.flaws import find_flaws
-from denoise.low_rank import fit_low_rank
-from denoise.spectra import refit
-from denoise.spectral import band_quality
-from denoise.stripes import column_offsets, weighted_fit
+from denoise.cubes.band_noise import blur, robust_sigma, sigma_by_differences, signal_spectra
+from denoise.cubes.flaws import find_flaws
+from denoise.cubes.low_rank import fit_low_rank
+from denoise.cubes.spectra import refit
+from denoise.cubes.spectral import band_quality
+from denoise.cubes.stripes import column_offsets, weighted_fit
 
 BANDS, HEIGHT, WIDTH, RANK = 60, 64, 72, 4
 

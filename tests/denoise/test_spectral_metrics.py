@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
+from denoise.cubes.metrics import band_psnr_db, band_ssim, ergas, sam_deg, stripe_energy
 from denoise.errors import ShapeError
-from denoise.spectral_metrics import band_psnr_db, band_ssim, ergas, sam_deg, stripe_energy
 
 RNG = np.random.default_rng(3)
 CLEAN = 0.2 + 0.5 * RNG.random((6, 20, 24))

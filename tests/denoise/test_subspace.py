@@ -9,10 +9,10 @@ import pytest
 import torch
 from made_cubes import made_cube
 
-from denoise.cube import HyperspectralCube
+from denoise.cubes.cube import HyperspectralCube
+from denoise.cubes.metrics import band_psnr_db, sam_deg, stripe_energy
 from denoise.engine import Engine
 from denoise.methods.subspace import SubspaceDenoiser
-from denoise.spectral_metrics import band_psnr_db, sam_deg, stripe_energy
 from denoise.weights import load_model
 from noise_models.cube_cases import spoil_cube
 from noise_models.level import NoiseLevel

@@ -13,11 +13,11 @@ from safetensors.torch import load, load_file
 from tiny_training import photos, recipe, source
 
 import denoise
-from denoise.datasets import PhotoPatches, RawPatches
 from denoise.errors import RecipeError
-from denoise.recipe import list_recipes, load_recipe, parse_override, recipes_folder
-from denoise.trainer import Trainer
-from denoise.training import Progress
+from denoise.training.loop import Progress
+from denoise.training.recipe import list_recipes, load_recipe, parse_override, recipes_folder
+from denoise.training.sources.patches import PhotoPatches, RawPatches
+from denoise.training.trainer import Trainer
 from denoise.weights import list_models, load_model
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from denoise.card import ModelCard
-from denoise.datasets import PhotoPatches
-from denoise.recipe import Recipe
-from denoise.trainer import Trainer
+from denoise.training.recipe import Recipe
+from denoise.training.sources.patches import PhotoPatches
+from denoise.training.trainer import Trainer
 
 CARD = ModelCard(
     id="supervised-unet.tiny", method="supervised", channels=(1, 3), multiple_of=4,

@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from denoise.recipe import Recipe
-from denoise.trainer import PairSource, make_learner
-from denoise.training import Loop, Progress
+from denoise.training.loop import Loop, Progress
+from denoise.training.recipe import Recipe
+from denoise.training.trainer import PairSource, make_learner
 
 _WARM_UP: Final = 2
 _GIB: Final = 1 << 30

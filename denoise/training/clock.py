@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from denoise.loop_settings import LoopSettings
+from denoise.training.settings import LoopSettings
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from denoise.band_noise import mean_of_valid, robust_sigma, sigma_by_differences, signal_spectra
-from denoise.flaws import Flaws
-from denoise.stripes import BANDS_PER_SPECTRUM, column_offsets, weighted_fit
+from denoise.cubes.band_noise import mean_of_valid, robust_sigma, sigma_by_differences, signal_spectra
+from denoise.cubes.flaws import Flaws
+from denoise.cubes.stripes import BANDS_PER_SPECTRUM, column_offsets, weighted_fit
 
 _MOST_SPECTRA: Final = (3, 6, 12, 24, 48, 48)
 _SPIKE_SIGMA: Final = 4.0

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from denoise.cube_canvas import CubeCanvas
-from denoise.cube_pixels import ArrayPixels, Pixels, Stored, row_blocks
+from denoise.cubes.canvas import CubeCanvas
+from denoise.cubes.gaps import REACH, fill_gaps
+from denoise.cubes.pixels import ArrayPixels, Pixels, Stored, row_blocks
 from denoise.errors import ShapeError
-from denoise.gaps import REACH, fill_gaps
 from noise_models.level import NoiseLevel
 
 if TYPE_CHECKING:

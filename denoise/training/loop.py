@@ -20,15 +20,15 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
-from denoise.accelerator import make_accelerator
-from denoise.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
 from denoise.errors import RecipeError
-from denoise.feed import Feed, Share, Source, on_device, seeded
 from denoise.io.files import atomic_target, make_folder
-from denoise.loop_settings import LoopSettings
-from denoise.optimiser import Muon
-from denoise.training_clock import Clock, Progress, told_to_stop
-from denoise.training_log import TrainingLog
+from denoise.training.accelerator import make_accelerator
+from denoise.training.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
+from denoise.training.clock import Clock, Progress, told_to_stop
+from denoise.training.feed import Feed, Share, Source, on_device, seeded
+from denoise.training.log import TrainingLog
+from denoise.training.optimiser import Muon
+from denoise.training.settings import LoopSettings
 
 __all__ = ["Loop", "LoopResult", "LoopSettings", "Progress", "Source"]
 

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from denoise.card import ModelCard, Training
 from denoise.errors import RecipeError, nearest
-from denoise.loop_settings import LoopSettings
+from denoise.training.settings import LoopSettings
 
 
 class Recipe(LoopSettings):
@@ -19,7 +19,7 @@ class Recipe(LoopSettings):
     card: ModelCard
     """What the trained model will say of itself, but for what training finds out."""
     source: str
-    """How clean photographs become pairs: a key of `denoise.trainer.SOURCES`."""
+    """How clean photographs become pairs: a key of `denoise.training.trainer.SOURCES`."""
     source_options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the source."""
     data: tuple[str, ...]
@@ -43,7 +43,7 @@ class Recipe(LoopSettings):
 
 def recipes_folder() -> Path:
     """Return the folder of the shipped recipes."""
-    return Path(__file__).resolve().parent / "recipes"
+    return Path(__file__).resolve().parents[1] / "recipes"
 
 
 def list_recipes() -> dict[str, Path]:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoise.crops import Crops, log_uniform, trim
 from denoise.denoiser import Batch
+from denoise.training.sources.crops import Crops, log_uniform, trim
 from denoise.unprocess import CameraLook, mosaic_planes, turn_planes, unprocess
 from noise_models.level import NoiseLevel
 

@@ -12,12 +12,12 @@ from typing import Any, Final
 import cv2
 
 from denoise.errors import UsageError
-from denoise.evaluation import CLEAN, NOISY
-from denoise.evaluation_cases import Picture
-from denoise.evaluation_record import Evaluation, Score, View
+from denoise.evaluation.cases import Picture
+from denoise.evaluation.evaluate import CLEAN, NOISY
+from denoise.evaluation.record import Evaluation, Score, View
 from denoise.io.files import atomic_target, make_folder
 
-_TEMPLATE: Final = Path(__file__).with_name("evaluation.html.jinja")
+_TEMPLATE: Final = Path(__file__).with_name("report.html.jinja")
 _STEM: Final = "evaluation"
 _JPEG: Final = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 _FIGURES: Final = ("psnr_db", "ssim", "scaled_psnr_db", "scaled_ssim", "seconds", "whiteness", "edges")

@@ -9,13 +9,13 @@ from typing import Final, cast
 import torch
 from torch import Tensor
 
-from denoise.cube_noise import NOISES
-from denoise.cube_scenes import CubeScenes
+from denoise.cubes.first_estimate import FirstEstimate
 from denoise.denoiser import Batch
 from denoise.errors import RecipeError, nearest
-from denoise.feed import seeded
-from denoise.first_estimate import FirstEstimate
 from denoise.methods.cube_diffusion import CubeBatch, FirstEstimator
+from denoise.training.feed import seeded
+from denoise.training.sources.cube_noise import NOISES
+from denoise.training.sources.cube_scenes import CubeScenes
 from denoise.weights import load_model
 from noise_models.cube_cases import spoil_cube
 
@@ -52,7 +52,7 @@ class CubePairs:
     pairs : int
         Scenes.
     noise : str
-        Key of `denoise.cube_noise.NOISES`; the cubes held out are judged in some of its cases.
+        Key of `denoise.training.sources.cube_noise.NOISES`; the cubes held out are judged in some of its cases.
     judge : sequence of int, optional
         Which of ``held_out`` are clean enough; default all.
     seed : int

@@ -14,21 +14,21 @@ import torch
 from torch import nn
 
 from denoise.card import ModelCard, Training
-from denoise.clean_images import load_clean
-from denoise.cube_pairs import CubePairs
-from denoise.cube_scenes import CubeScenes
-from denoise.datasets import PhotoPatches, RawPatches
 from denoise.denoiser import Batch, Denoiser
 from denoise.errors import RecipeError, nearest
-from denoise.feed import on_device
 from denoise.manifests import data_root
 from denoise.methods import METHODS
 from denoise.metrics import psnr_db
 from denoise.networks.unet import grow
-from denoise.noisy_sources import FixedNoise
-from denoise.raw_pairs import CameraPairs
-from denoise.recipe import Recipe, load_recipe
-from denoise.training import Loop, LoopResult, Progress
+from denoise.training.feed import on_device
+from denoise.training.loop import Loop, LoopResult, Progress
+from denoise.training.recipe import Recipe, load_recipe
+from denoise.training.sources.clean_images import load_clean
+from denoise.training.sources.cube_pairs import CubePairs
+from denoise.training.sources.cube_scenes import CubeScenes
+from denoise.training.sources.noisy_sources import FixedNoise
+from denoise.training.sources.patches import PhotoPatches, RawPatches
+from denoise.training.sources.raw_pairs import CameraPairs
 from denoise.weights import load_model, save_model
 
 

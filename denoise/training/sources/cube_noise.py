@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoise.crops import log_uniform
+from denoise.training.sources.crops import log_uniform
 from noise_models.base import SensorSettings
 from noise_models.cube_cases import CUBE_CASES, spoil_cube
 from noise_models.finch_stripes import add_finch_stripes

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from denoise import cube_pixels
-from denoise.cube_pixels import ArrayPixels, Spool, Stored
+from denoise.cubes import pixels as cube_pixels
+from denoise.cubes.pixels import ArrayPixels, Spool, Stored
 from denoise.errors import ShapeError
 
 if TYPE_CHECKING:
-    from denoise.cube import HyperspectralCube
+    from denoise.cubes.cube import HyperspectralCube
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from denoise.band_noise import mean_of_valid
-from denoise.flaws import Flaws, find_flaws
-from denoise.low_rank import fit_low_rank
+from denoise.cubes.band_noise import mean_of_valid
+from denoise.cubes.flaws import Flaws, find_flaws
+from denoise.cubes.low_rank import fit_low_rank
 
 
 @dataclass(frozen=True, eq=False)

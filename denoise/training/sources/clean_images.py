@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from denoise.crops import load_photos
-from denoise.cube_scenes import load_cubes
 from denoise.errors import ManifestError, RecipeError
 from denoise.images import RawImage
 from denoise.io import RAW_SUFFIXES, read
 from denoise.manifests import find_files, how_to_get, load_manifest
 from denoise.overlap import refuse_overlap
-from denoise.recipe import Recipe
+from denoise.training.recipe import Recipe
+from denoise.training.sources.crops import load_photos
+from denoise.training.sources.cube_scenes import load_cubes
 
 SCIKIT_IMAGE: Final = {
     "scikit-image": (

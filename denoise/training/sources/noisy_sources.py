@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from denoise.crops import log_uniform, trim
 from denoise.denoiser import Batch
 from denoise.errors import RecipeError, nearest
+from denoise.training.sources.crops import log_uniform, trim
 from denoise.unprocess import turn_planes
 from noise_models.level import NoiseLevel
 

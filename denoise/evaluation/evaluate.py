@@ -20,12 +20,12 @@ from denoise.card import ModelCard
 from denoise.denoiser import Denoiser
 from denoise.engine import Engine
 from denoise.errors import ManifestError, UsageError
-from denoise.evaluation_cases import DEFAULT_CASES, CameraNoise, Case, FloatPlanes, Picture, RealPairs, Sample
-from denoise.evaluation_record import Evaluation, Score, View
+from denoise.evaluation.cases import DEFAULT_CASES, CameraNoise, Case, FloatPlanes, Picture, RealPairs, Sample
+from denoise.evaluation.peers import Peer
+from denoise.evaluation.record import Evaluation, Score, View
 from denoise.manifests import Manifest, Pair, altered_files, find_files, find_pairs, load_manifest
 from denoise.metrics import illuminance_scalar, psnr_db, ssim
 from denoise.noise_source import choose_noise
-from denoise.peers import Peer
 from denoise.self_check import self_check
 from denoise.version import __version__
 from denoise.weights import find_card, load_model
@@ -77,7 +77,7 @@ def evaluate(
     cases : sequence of Case, optional
         How clean images are spoilt; by default `DEFAULT_CASES` of the model's domain. Sets of pairs take none.
     peers : sequence of str
-        Keys of `denoise.peers.PEERS`, run on the same inputs.
+        Keys of `denoise.evaluation.peers.PEERS`, run on the same inputs.
     limit : int, optional
         Only the first images.
     blind : bool

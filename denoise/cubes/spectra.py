@@ -8,9 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from denoise.band_noise import robust_sigma
-from denoise.flaws import Flaws
-from denoise.low_rank import LowRank
+from denoise.cubes.band_noise import robust_sigma
+from denoise.cubes.flaws import Flaws
+from denoise.cubes.low_rank import LowRank
 
 _LEAST_PIXELS: Final = 200
 _LEAST_SHARE: Final = 0.2

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from denoise.card import ModelCard
-from denoise.evaluation_cases import Picture
+from denoise.evaluation.cases import Picture
 from denoise.manifests import Manifest
 
 

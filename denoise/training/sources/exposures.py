@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from denoise.errors import RecipeError
-from denoise.feed import seeded
+from denoise.training.feed import seeded
 from noise_models import NOISE_MODELS
 from noise_models.base import NoiseModel, SensorSettings
 from noise_models.eld import EldNoise
@@ -222,11 +222,10 @@ def read_darks(place: str) -> dict[float, list[npt.NDArray[np.generic]]]:
     CalibrationError
         If there are none.
     """
-    from denoise.calibration import find_files
-    from denoise.io.frames import read_frame
+    from denoise.io.frames import find_frames, read_frame
 
     frames: dict[float, list[npt.NDArray[np.generic]]] = {}
-    for path in find_files([place], "dark frames"):
+    for path in find_frames([place], "dark frames"):
         frame = read_frame(path)
         if frame.info.iso is None:
             raise RecipeError(f"The dark frame {path} does not say its ISO. Give RAW files as the camera wrote them.")

@@ -13,10 +13,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from denoise.crops import Crops, log_uniform
 from denoise.denoiser import Batch
 from denoise.errors import RecipeError
 from denoise.io import read
+from denoise.training.sources.crops import Crops, log_uniform
 from denoise.weights import load_model
 
 _EXTREMES: Final = 8

@@ -20,12 +20,12 @@ from denoise.card import ModelCard, Training
 from denoise.denoiser import Denoiser
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
 from denoise.noise_from_score import estimate_parameter, respond
-from denoise.noisy_images import NoisyImage, middle
-from denoise.noisy_sources import NoisyPatches, as_house_units
-from denoise.recipe import Recipe, load_recipe
 from denoise.self_check import self_check
-from denoise.trainer import make_learner, revision
-from denoise.training import Loop, LoopResult, Progress
+from denoise.training.loop import Loop, LoopResult, Progress
+from denoise.training.recipe import Recipe, load_recipe
+from denoise.training.sources.noisy_images import NoisyImage, middle
+from denoise.training.sources.noisy_sources import NoisyPatches, as_house_units
+from denoise.training.trainer import make_learner, revision
 from denoise.weights import load_model, save_model
 from noise_models.level import NoiseLevel
 
@@ -79,7 +79,7 @@ def train_on_noisy(
     output : Path
         The ``.safetensors`` file; checkpoints go to a folder of its name with ``.training``.
     seed, resume, device, progress
-        As of `denoise.training.Loop`.
+        As of `denoise.training.loop.Loop`.
     data : tuple of str
         What the card says that it learned from.
 

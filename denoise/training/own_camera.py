@@ -9,18 +9,18 @@ from typing import Final, Literal, cast
 
 from torch import nn
 
-from denoise.ab_comparison import Comparison, compare_on_pairs, compare_on_sample, judge, read_sample
 from denoise.card import ModelCard, Training
-from denoise.clean_images import load_clean
 from denoise.denoiser import Denoiser
 from denoise.errors import RecipeError
-from denoise.exposures import MOST_VARIANCE, Exposure, OneCamera, longest_ratio
 from denoise.io.files import atomic_target
 from denoise.methods import DEFAULT_MODELS
-from denoise.raw_pairs import CameraPairs
-from denoise.recipe import Recipe
-from denoise.trainer import Trainer, source_class
-from denoise.training import Progress
+from denoise.training.ab_comparison import Comparison, compare_on_pairs, compare_on_sample, judge, read_sample
+from denoise.training.loop import Progress
+from denoise.training.recipe import Recipe
+from denoise.training.sources.clean_images import load_clean
+from denoise.training.sources.exposures import MOST_VARIANCE, Exposure, OneCamera, longest_ratio
+from denoise.training.sources.raw_pairs import CameraPairs
+from denoise.training.trainer import Trainer, source_class
 from denoise.weights import find_card, load_model, save_model
 from noise_models.base import SensorSettings
 from noise_models.profile import CameraProfile

@@ -13,8 +13,8 @@ from torch import Tensor
 from denoise.errors import RecipeError
 from denoise.images import Photo, RawImage
 from denoise.io import READERS, read
-from denoise.noisy_sources import as_house_units
 from denoise.self_check import NoiseCorrelation, noise_correlation
+from denoise.training.sources.noisy_sources import as_house_units
 
 
 @dataclass(frozen=True, eq=False)

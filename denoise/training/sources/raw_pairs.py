@@ -10,9 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoise.crops import Crops, trim
 from denoise.denoiser import Batch
-from denoise.exposures import MOST_VARIANCE, Cameras, Exposure, OneCamera, choose_cameras, longest_ratio
+from denoise.training.sources.crops import Crops, trim
+from denoise.training.sources.exposures import (
+    MOST_VARIANCE,
+    Cameras,
+    Exposure,
+    OneCamera,
+    choose_cameras,
+    longest_ratio,
+)
 from denoise.unprocess import CameraLook, unprocess
 from noise_models.base import SensorSettings
 from noise_models.eld import EldNoise

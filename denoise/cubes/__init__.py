@@ -1,0 +1,1 @@
+"""Hyperspectral cubes: what they hold, their noise, what they are made of."""

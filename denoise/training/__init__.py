@@ -1,0 +1,1 @@
+"""How models learn: one loop for every learner, recipes, and where training finds its pairs."""

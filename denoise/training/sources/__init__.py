@@ -1,0 +1,1 @@
+"""What training learns from: clean pictures, spoilt pairs, noisy images alone, cubes."""
