@@ -11,7 +11,7 @@ References
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from denoise.networks.unet import ResidualUNet
 from denoise.strength import keep_mean
 from denoise.vst import Stabiliser
 from noise_models.level import NoiseLevel
+
+_LEAST_LEVEL: Final = 1e-3  # of white: below it an image weighs no more
 
 
 class SupervisedDenoiser(nn.Module):
@@ -57,14 +59,14 @@ class SupervisedDenoiser(nn.Module):
         return keep_mean(noisy, denoised, noise)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """Mean absolute error in the stabilised image, noisier images weighing more by the root of their noise."""
+        """Mean absolute error in the stabilised image, in units of its noise: every exposure weighs alike."""
         if batch.clean is None or batch.noise is None:
             raise WeightsError("Supervised training needs clean images and their noise level; the batch lacks them.")
         stabiliser, scale, level = self._prepare(batch.noisy, batch.noise)
         target = stabiliser.forward(batch.clean) / scale
         cleaned = self._clean(stabiliser.forward(batch.noisy) / scale, level)
         error = (cleaned - target).abs().mean((1, 2, 3))
-        weight = (level.mean((1, 2, 3)) + 1e-3).rsqrt() * 0.25
+        weight = _LEAST_LEVEL / (level.mean((1, 2, 3)) + _LEAST_LEVEL)
         return {"total": (error * weight).mean(), "l1": error.mean().detach()}
 
     def _prepare(self, noisy: Tensor, noise: NoiseLevel) -> tuple[Stabiliser, Tensor, Tensor]:

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("raw", type=Path, nargs="?", help="default: the ARW of the data root")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--model", default="auto")
     arguments = parser.parse_args()
     raw = arguments.raw or data_root(arguments.data_root) / "raw" / "sony_a7r3_iso3200.ARW"
     keep_memory()
@@ -55,6 +56,7 @@ def main() -> None:
             target = Path(folder) / "out.dng"
             begun = time.perf_counter()
             command = [sys.executable, "-m", "cli.main", "run", str(raw), "-o", str(target), "--overwrite", "--quiet"]
+            command += ["--model", arguments.model]
             process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env={**os.environ})
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -65,7 +67,7 @@ def main() -> None:
             runs.append((seconds, usage.ru_maxrss / 1024**2, record))
     seconds, _, record = min(runs, key=lambda run: run[0])
     plan, timings = record["plan"], record["timings"]
-    model = load_model(record["model"]["id"])
+    model = load_model(arguments.model)
     pixels = plan["tile"][0] * plan["tile"][1] * plan["tiles"][0] * plan["tiles"][1]
     speed = pixels * model.macs_per_pixel / timings["network_s"] / 1e9  # pyright: ignore[reportAttributeAccessIssue]
     figures = {
