@@ -2,8 +2,9 @@
 
 The file holds the variance stabiliser, the network and the way back, so that it takes an image in house units and the
 two numbers of its noise, and returns the image: nobody has to write the mathematics of `denoise.vst` again. It does not
-hold `denoise.strength.keep_mean`, which returns what was removed of the coarse brightness, nor tiling: a large image
-goes through in tiles that overlap by the card's halo, and a grey one through a colour model as three equal channels.
+hold `denoise.strength.keep_detail` and `keep_mean`, which return what was removed beyond the noise and of the coarse
+brightness, nor tiling: a large image goes through in tiles that overlap by the card's halo, and a grey one through a
+colour model as three equal channels.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ USAGE: Final = (
     "noisy: float32 (batch, planes, height, width), 0 black and 1 white, negative values kept, height and width "
     "multiples of {multiple}, planes as the card says (RAW: red, green beside red, green beside blue, blue). shot, "
     "read: float32 (batch, planes), var(x) = shot * x + read. denoised: as noisy. Inside: variance stabilisation, "
-    "network, inverse. Not inside: the return of coarse brightness (keep_mean), tiles, strength. Overlap tiles by "
-    "{halo} pixels."
+    "network, inverse. Not inside: the return of what is not noise (keep_detail, keep_mean), tiles, strength. Overlap "
+    "tiles by {halo} pixels."
 )
 
 
 class StabilisedNetwork(nn.Module):
-    """What `SupervisedDenoiser.denoise` computes from tensors alone, without `keep_mean`.
+    """What `SupervisedDenoiser.denoise` computes from tensors alone, without `keep_detail` and `keep_mean`.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def export_onnx(name: str, path: Path) -> ModelCard:
         "card": card.model_dump_json(),
         "usage": USAGE.format(multiple=card.multiple_of, halo=card.halo),
         "producer": f"denoise-toolkit {__version__}",
-        "stabiliser": json.dumps({"inside": True, "keep_mean": False}),
+        "stabiliser": json.dumps({"inside": True, "keep_detail": False, "keep_mean": False}),
     }
     program.model.metadata_props.update(metadata)
     program.model.producer_name, program.model.producer_version = "denoise-toolkit", __version__

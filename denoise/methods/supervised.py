@@ -20,7 +20,7 @@ from denoise.card import ModelCard
 from denoise.denoiser import Batch, needed
 from denoise.errors import WeightsError
 from denoise.networks.unet import ResidualUNet
-from denoise.strength import keep_mean
+from denoise.strength import keep_detail, keep_mean
 from denoise.vst import Stabiliser
 from noise_models.level import NoiseLevel
 
@@ -56,7 +56,7 @@ class SupervisedDenoiser(nn.Module):
         stabiliser, scale, level = self._prepare(noisy, noise)
         stable = stabiliser.forward(noisy).div_(scale)
         denoised = stabiliser.inverse(self._clean(stable, level).mul_(scale))
-        return keep_mean(noisy, denoised, noise)
+        return keep_mean(noisy, keep_detail(noisy, denoised, noise), noise)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean absolute error in the stabilised image, in units of its noise: every exposure weighs alike."""

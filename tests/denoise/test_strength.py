@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from denoise.errors import DenoiseError
-from denoise.strength import MEAN_HALO, keep_mean, leave
+from denoise.strength import MEAN_HALO, keep_detail, keep_mean, leave
 from noise_models.level import NoiseLevel
 
 LEVEL = NoiseLevel(np.zeros(1), np.array([0.05**2]))
@@ -93,3 +93,38 @@ def test_an_outlier_does_not_glow() -> None:
     noisy = clean.clone()
     noisy[0, 0, 64, 64] = 5.0
     assert float((keep_mean(noisy, clean, LEVEL) - clean).max()) < 0.05 / 100
+
+
+def test_no_more_than_the_noise_is_removed() -> None:
+    """Noise n and an error e of its own, E = 1 + e: the best share is 1 / E, and leaves e / E of the noise's energy."""
+    generator = torch.Generator().manual_seed(6)
+    noise, error = 0.05 * torch.randn(2, 1, 3, 256, 256, generator=generator)
+    clean = torch.rand(1, 3, 256, 256, generator=generator)
+    for energy in (1.0, 3.0, 15.0):
+        kept = keep_detail(clean + noise, clean + energy**0.5 * error, LEVEL)
+        left = float((kept - clean).square().mean()) / 0.05**2
+        share = min(1, 1.25 / (1 + energy))
+        expected = (1 - share) ** 2 + share**2 * energy
+        assert left == pytest.approx(expected, rel=0.06)  # E is told within a sixth here
+        assert left < min(1.0, energy)
+
+
+def test_what_is_noise_goes_whole_and_hot_pixels_with_it() -> None:
+    generator = torch.Generator().manual_seed(7)
+    clean = torch.full((1, 4, 250, 201), 0.3)
+    noisy = clean + 0.05 * torch.randn(clean.shape, generator=generator)
+    noisy[..., 100, 100] = 5.0
+    assert float((keep_detail(noisy, clean, LEVEL) - clean).abs().max()) < 0.05 * 0.25
+    assert torch.equal(keep_detail(noisy, noisy, LEVEL), noisy)
+    silent = NoiseLevel(np.zeros(4), np.zeros(4))
+    error = 0.02 * torch.randn(clean.shape, generator=generator)
+    assert float((keep_detail(clean, clean + error, silent) - clean).abs().mean()) < 0.02 * 0.06
+
+
+def test_keeping_detail_by_tiles_equals_the_whole() -> None:
+    generator = torch.Generator().manual_seed(8)
+    noisy, denoised = torch.rand(2, 1, 3, 160, 200, generator=generator)
+    whole = keep_detail(noisy, denoised, LEVEL)
+    tile = keep_detail(noisy[:, :, 16:, 8:160], denoised[:, :, 16:, 8:160], LEVEL)
+    inner = slice(20, -20), slice(20, -20)
+    assert torch.allclose(tile[:, :, inner[0], inner[1]], whole[:, :, 16:, 8:160][:, :, inner[0], inner[1]], atol=1e-6)
