@@ -40,7 +40,7 @@ def info(
 ) -> None:
     """Show a model's card as JSON: training, licences, what it measured.
 
-    Example: denoise models info supervised-unet.raw
+    Example: denoise models info supervised-unet.virtual-cameras
     """
     with console.errors_as_lines():
         from denoise.weights import find_card
@@ -72,7 +72,7 @@ def export(
 ) -> None:
     """Write a model as ONNX, with its stabiliser inside and its card in the metadata.
 
-    Example: denoise models export supervised-unet.raw -o raw.onnx
+    Example: denoise models export supervised-unet.virtual-cameras -o raw.onnx
     """
     if output.exists() and not overwrite:
         raise console.usage_error(f"{output} is there already. Pass --overwrite or another -o.")

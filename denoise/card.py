@@ -40,7 +40,7 @@ class ModelCard(BaseModel):
 
     schema_version: Literal[1] = 1
     id: str
-    """``architecture.training``, kebab-case: "supervised-unet.raw"."""
+    """``architecture.training``, kebab-case: "supervised-unet.virtual-cameras"."""
     method: str
     """Key of `denoise.methods.METHODS`."""
     summary: str = ""

@@ -49,7 +49,7 @@ METHODS: Final[dict[str, Method]] = {
 DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {
     ("classical", "raw"): "classical",
     ("classical", "photo"): "classical",
-    ("supervised", "raw"): "supervised-unet.raw",
+    ("supervised", "raw"): "supervised-unet.virtual-cameras",
     ("supervised", "photo"): "supervised-unet.photo",
     ("subspace", "cube"): "subspace",
 }

@@ -80,7 +80,7 @@ def main() -> None:
     """Print the table, and one JSON line at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--models", nargs="*", default=["supervised-unet.raw", "classical"])
+    parser.add_argument("--models", nargs="*", default=["supervised-unet.virtual-cameras", "classical"])
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--bm3d-images", type=int, default=24, help="0 leaves BM3D out")
     arguments = parser.parse_args()

@@ -22,7 +22,7 @@ def main() -> None:
     """Print the tables, and one JSON line at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--models", nargs="+", default=["supervised-unet.raw", "classical"])
+    parser.add_argument("--models", nargs="+", default=["supervised-unet.virtual-cameras", "classical"])
     parser.add_argument("--peers", nargs="*", default=["bm3d"], help="run with the first model")
     parser.add_argument("--images", type=int, default=24)
     arguments = parser.parse_args()
