@@ -4,15 +4,61 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from noise_models.base import ProfileError
 
-_KEYS = ("dark_shading_dn", "dark_shading_dn_per_iso", "prnu", "hot", "dead")
+_KEYS: Final = ("dark_shading_dn", "dark_shading_dn_per_iso", "prnu", "hot", "dead")
+_CHUNK_BYTES: Final = 2**24
+
+
+@contextmanager
+def maps_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a new ``.npz`` file of maps; after it was filled it is there whole, after an error not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            yield archive
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def map_in(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], kind: npt.DTypeLike
+) -> Iterator[Callable[[npt.NDArray[Any]], None]]:
+    """Begin a map in an archive; yield what writes its next part, so that it needs never be whole in memory.
+
+    Parameters
+    ----------
+    archive : ZipFile
+        From `maps_archive`.
+    name : str
+        A field of `FixedPattern`.
+    shape : tuple of int
+        Of the whole map; its parts follow each other along the first axis.
+    kind : dtype
+        Of its values.
+    """
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(kind)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+
+        def put(part: npt.NDArray[Any]) -> None:
+            content = memoryview(np.ascontiguousarray(part, kind).reshape(-1).view(np.uint8))
+            for begin in range(0, len(content), _CHUNK_BYTES):
+                stream.write(content[begin : begin + _CHUNK_BYTES])
+
+        yield put
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,15 +131,12 @@ class FixedPattern:
 
     def save(self, path: Path) -> None:
         """Write a ``.npz`` file whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        values = {key: getattr(self, key) for key in _KEYS if getattr(self, key) is not None}
-        try:
-            with partial.open("wb") as stream:
-                np.savez_compressed(stream, **values)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with maps_archive(path) as archive:
+            for key in _KEYS:
+                values = getattr(self, key)
+                if values is not None:
+                    with map_in(archive, key, values.shape, values.dtype) as put:
+                        put(values)
 
     @classmethod
     def load(cls, path: Path) -> FixedPattern:

@@ -18,7 +18,7 @@ from noise_models.calibration.dark_sums import sum_darks
 from noise_models.calibration.evidence import Evidence
 from noise_models.calibration.frames import FrameStack
 from noise_models.calibration.linearity import fit_linearity
-from noise_models.calibration.maps import make_maps
+from noise_models.calibration.maps import MapsFile, make_maps
 from noise_models.calibration.points import Gains, make_points, modes_of
 from noise_models.calibration.stages import Progress, measure_darks, measure_gains
 from noise_models.fixed_pattern import FixedPattern
@@ -34,14 +34,19 @@ class Calibration:
 
     profile: CameraProfile
     """The camera."""
-    fixed_pattern: FixedPattern | None
-    """Its maps; None where none were asked for."""
+    maps: MapsFile | None
+    """Its maps, in a temporary file; None where none were asked for."""
     evidence: Evidence
     """Every fit behind the profile."""
     checks: tuple[Check, ...]
     """What was looked at, the grave first."""
     proxy: NoiseProxy | None = None
     """Trained on the dark frames, where that was asked for."""
+
+    @property
+    def fixed_pattern(self) -> FixedPattern | None:
+        """Its maps, read into memory; None where none were asked for."""
+        return None if self.maps is None else FixedPattern.load(self.maps.path)
 
     @property
     def go(self) -> bool:
@@ -74,9 +79,9 @@ class Calibration:
         profile = self.profile
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if self.fixed_pattern is not None:
+            if self.maps is not None:
                 maps = path.with_suffix(".npz")
-                self.fixed_pattern.save(maps)
+                self.maps.copy_to(maps)
                 profile = profile.model_copy(update={"fixed_pattern": maps.name})
             if self.proxy is not None:
                 weights = self.proxy.save(path.with_suffix(".pnnp.safetensors"))
@@ -139,16 +144,30 @@ def calibrate(
             checks.append(Check("black level", "note", f"taken from the darks: {black.mean():.0f} DN", ""))
         gain_fits, sums, levels = measure_gains(flats, measured.fits, read, white, checks, tell)
         gains = Gains.of(gain_fits, photos, tuple(read))
-        checks += gains.checks
-        first = next(iter(read.values()))
-        saturation = gain_fits[0].saturation_dn if gain_fits else float(white - first.level_dn.mean())
         points, rates = make_points(read, measured.fits, gains, black)
         read_modes, row_modes = modes_of(points)
-        linear = [fit_linearity(sums[iso], levels[iso], saturation) for iso in sums]
-        tell("making the maps of the fixed pattern") if maps else None
-        pattern, pattern_evidence = (
-            make_maps(measured.means, read_modes.breaks_iso, flats, gain_fits, sums) if maps else (None, None)
-        )
+        maps_file = pattern = None
+        if maps:
+            tell("making the maps of the fixed pattern")
+            maps_file, pattern = make_maps(measured.means, read_modes.breaks_iso, flats, gain_fits, sums)
+    saturation = gain_fits[0].saturation_dn if gain_fits else white - float(read[min(read)].level_dn.mean())
+    linear = [fit_linearity(sums[iso], levels[iso], saturation) for iso in sums]
+    evidence = Evidence(
+        darks=tuple(measured.fits),
+        read=read,
+        gains=tuple(gain_fits),
+        gain_source=gains.source,
+        linearity=max(filter(None, linear), key=lambda item: item.used.sum(), default=None),
+        read_modes=read_modes,
+        row_modes=row_modes,
+        rates_dn_per_s=rates,
+        fidelity=measured.fidelity,
+        pattern=pattern,
+        saturation_dn=saturation,
+        dark_frames=sum(len(stack) for stack in darks),
+        flat_frames=sum(len(stack) for stack in flats),
+        notes=gains.notes,
+    )
     temperatures = [value for stack in stacks for value in stack.temperatures_c]
     profile = CameraProfile(
         make=make or info.make or "unknown",
@@ -165,32 +184,17 @@ def calibrate(
             date=datetime.now(UTC).date().isoformat(),
             sources=("denoise calibrate",),
             tool_version=tool_version,
-            dark_frames=sum(len(stack) for stack in darks),
-            flat_frames=sum(len(stack) for stack in flats),
+            dark_frames=evidence.dark_frames,
+            flat_frames=evidence.flat_frames,
             temperature_c=float(np.mean(temperatures)) if temperatures else None,
             unverified=gains.unverified,
             notes=gains.notes,
         ),
     )
-    evidence = Evidence(
-        darks=tuple(measured.fits),
-        read=read,
-        gains=tuple(gain_fits),
-        gain_source=gains.source,
-        linearity=max(filter(None, linear), key=lambda item: item.used.sum(), default=None),
-        read_modes=read_modes,
-        row_modes=row_modes,
-        rates_dn_per_s=rates,
-        fidelity=measured.fidelity,
-        pattern=pattern_evidence,
-        saturation_dn=saturation,
-        dark_frames=sum(len(stack) for stack in darks),
-        flat_frames=sum(len(stack) for stack in flats),
-        notes=gains.notes,
-    )
+    checks += [*gains.checks, *_passed([*checks, *gains.checks], bool(gain_fits))]
     order = {"stop": 0, "note": 1, "ok": 2}
-    checks += _passed(checks, bool(gain_fits))
-    return Calibration(profile, pattern, evidence, tuple(sorted(checks, key=lambda check: order[check.severity])))
+    checks.sort(key=lambda check: order[check.severity])
+    return Calibration(profile, maps_file, evidence, tuple(checks))
 
 
 def _silent(text: str) -> None:
