@@ -50,7 +50,7 @@ class DarkFit:
     frames: int
     """Number of frames."""
     level_dn: FloatArray
-    """(2, 2) mean dark level by position [DN]."""
+    """(2, 2) mean dark level by position, hot pixels left out where they are known [DN]."""
     level_error_dn: float
     """Its standard error, the worst position [DN]."""
     level_sigma_dn: float

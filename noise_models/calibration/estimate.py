@@ -23,7 +23,7 @@ from noise_models.calibration.points import Gains, make_points, modes_of
 from noise_models.calibration.stages import Progress, measure_darks, measure_gains
 from noise_models.fixed_pattern import FixedPattern
 from noise_models.pnnp_network import NoiseProxy
-from noise_models.profile import CameraProfile, Provenance, Scatter
+from noise_models.profile import CameraProfile, GainPoint, Provenance, Scatter
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -168,18 +168,52 @@ def calibrate(
         flat_frames=sum(len(stack) for stack in flats),
         notes=gains.notes,
     )
+    levels_dn = _Levels(black, white, bit_depth)
+    profile = _profile(stacks, make, model, levels_dn, points, evidence, gains.unverified, tool_version)
+    checks += [*gains.checks, *_passed([*checks, *gains.checks], bool(gain_fits))]
+    order = {"stop": 0, "note": 1, "ok": 2}
+    checks.sort(key=lambda check: order[check.severity])
+    return Calibration(profile, maps_file, evidence, tuple(checks))
+
+
+@dataclass(frozen=True, eq=False)
+class _Levels:
+    """Of the converter."""
+
+    black_dn: FloatArray
+    """(2, 2) nominal black by position [DN]."""
+    white_dn: float
+    """Saturation [DN]."""
+    bit_depth: int
+    """[bit]."""
+
+
+def _profile(
+    stacks: Sequence[FrameStack],
+    make: str,
+    model: str,
+    levels: _Levels,
+    points: tuple[GainPoint, ...],
+    evidence: Evidence,
+    unverified: tuple[str, ...],
+    tool_version: str,
+) -> CameraProfile:
+    """Put the profile together."""
     temperatures = [value for stack in stacks for value in stack.temperatures_c]
-    profile = CameraProfile(
+    info, black = stacks[0].info, levels.black_dn
+    return CameraProfile(
         make=make or info.make or "unknown",
         model=model or info.model or "camera",
         geometry="mono" if info.cfa == "MONO" else "bayer",
         cfa=info.cfa,  # pyright: ignore[reportArgumentType]
-        bit_depth=bit_depth,
+        bit_depth=levels.bit_depth,
         black_dn=((black[0, 0], black[0, 1]), (black[1, 0], black[1, 1])),
-        white_dn=white,
+        white_dn=levels.white_dn,
         points=points,
-        breaks_iso=read_modes.breaks_iso,
-        scatter=Scatter(ln_read=read_modes.scatter, ln_row=row_modes.scatter if row_modes else 0.0),
+        breaks_iso=evidence.read_modes.breaks_iso,
+        scatter=Scatter(
+            ln_read=evidence.read_modes.scatter, ln_row=evidence.row_modes.scatter if evidence.row_modes else 0.0
+        ),
         provenance=Provenance(
             date=datetime.now(UTC).date().isoformat(),
             sources=("denoise calibrate",),
@@ -187,14 +221,10 @@ def calibrate(
             dark_frames=evidence.dark_frames,
             flat_frames=evidence.flat_frames,
             temperature_c=float(np.mean(temperatures)) if temperatures else None,
-            unverified=gains.unverified,
-            notes=gains.notes,
+            unverified=unverified,
+            notes=evidence.notes,
         ),
     )
-    checks += [*gains.checks, *_passed([*checks, *gains.checks], bool(gain_fits))]
-    order = {"stop": 0, "note": 1, "ok": 2}
-    checks.sort(key=lambda check: order[check.severity])
-    return Calibration(profile, maps_file, evidence, tuple(checks))
 
 
 def _silent(text: str) -> None:

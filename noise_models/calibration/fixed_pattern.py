@@ -41,11 +41,13 @@ class MeanDark:
     """Height and width of the frame [px]."""
     fit: DarkFit
     """Of the same stack."""
+    hot: npt.NDArray[np.intp]
+    """Numbers of the hot pixels, counted row by row."""
 
     @classmethod
-    def keep(cls, sums: DarkSums, fit: DarkFit, place: Path) -> MeanDark:
+    def keep(cls, sums: DarkSums, fit: DarkFit, hot: npt.NDArray[np.intp], place: Path) -> MeanDark:
         """Write the mean frame of a stack to disk."""
-        mean = cls(place, sums.mean_dn.shape, fit)
+        mean = cls(place, sums.mean_dn.shape, fit, hot)
         for row, column in POSITIONS:
             plane = sums.mean_dn[row::2, column::2] + np.float32(sums.offset_dn[row, column])
             np.save(mean._file(row, column), plane)
@@ -70,34 +72,38 @@ def _robust_sigma(values: npt.NDArray[np.floating]) -> float:
     return 1.4826 * float(np.median(np.abs(few - np.median(few))))
 
 
-def hot_pixels(mean: MeanDark) -> npt.NDArray[np.bool_]:
+def hot_pixels(sums: DarkSums, fit: DarkFit) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Find pixels whose dark mean stands out of its neighbours of the same colour.
 
     Parameters
     ----------
-    mean : MeanDark
-        Of one ISO and exposure.
+    sums, fit : DarkSums, DarkFit
+        Of one stack.
 
     Returns
     -------
-    (H, W) bool
-        True where the mean differs from the median of 5 by 5 by more than 6 sigma, and by more than one draw in ten
-        million of the read noise's own tails would.
+    hot : (n,) int
+        Numbers of the pixels, counted row by row, whose mean differs from the median of 5 by 5 by more than 6 sigma,
+        and by more than one draw in ten million of the read noise's own tails would.
+    lift_dn : (2, 2) float64
+        By how much they raise the mean of their position [DN].
 
     References
     ----------
     .. [1] H. Feng et al., "Learnability enhancement for low-light raw image denoising", TPAMI 46(1), 2024.
     """
-    fit = mean.fit
     chance = quantile(1 - _FALSE_ALARM / fit.frames, fit.read_lambda.value) * fit.read_scale_dn.value / fit.frames
-    hot = np.zeros(mean.shape, bool)
+    width = sums.mean_dn.shape[1]
+    found, lift_dn = [], np.zeros((2, 2))
     for row, column in POSITIONS:
-        deviation = mean.plane(row, column)
-        deviation -= cv2.medianBlur(deviation, 5)
+        deviation = np.ascontiguousarray(sums.mean_dn[row::2, column::2])
+        deviation = deviation - cv2.medianBlur(deviation, 5)
         spread = _robust_sigma(deviation)  # one far draw lifts the mean by its share, the others add their spread
         limit = max(_HOT_SIGMAS * spread, float(chance) + _REST_SIGMAS * spread, 1.0)
-        hot[row::2, column::2] = np.abs(deviation, out=deviation) > limit
-    return hot
+        down, along = np.nonzero(np.abs(deviation) > limit)
+        found.append((2 * down + row) * width + 2 * along + column)
+        lift_dn[row, column] = deviation[down, along].sum(dtype=np.float64) / deviation.size
+    return np.concatenate(found), lift_dn
 
 
 @dataclass(frozen=True, eq=False)

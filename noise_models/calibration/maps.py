@@ -22,7 +22,6 @@ from noise_models.calibration.fixed_pattern import (
     Response,
     fit_response,
     fit_shading,
-    hot_pixels,
     rounded,
     shading_weights,
 )
@@ -98,7 +97,7 @@ def _write_hot(archive: ZipFile, means: Mapping[float, MeanDark]) -> tuple[int, 
     shape = next(iter(means.values())).shape
     hot = np.zeros(shape, bool)
     for mean in means.values():
-        hot |= hot_pixels(mean)
+        hot.reshape(-1)[mean.hot] = True
     with map_in(archive, "hot", shape, bool) as put:
         put(hot)
     cells = _small(hot.astype(np.float32))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from noise_models.calibration.checks import Check, check_dark, check_flats, chec
 from noise_models.calibration.dark import DarkFit, fit_dark
 from noise_models.calibration.dark_sums import sum_darks
 from noise_models.calibration.fidelity import Distance, compare
-from noise_models.calibration.fixed_pattern import MeanDark
+from noise_models.calibration.fixed_pattern import MeanDark, hot_pixels
 from noise_models.calibration.flat_sums import FlatSums, sum_flats
 from noise_models.calibration.frames import FrameStack
 from noise_models.calibration.gain import GainFit, fit_gain
@@ -69,13 +69,15 @@ def _measure_stack(
     sums = sum_darks(stack)
     refuse_light(sums, black, white)
     fit = fit_dark(sums)
+    hot, lift_dn = hot_pixels(sums, fit)
+    fit = replace(fit, level_dn=fit.level_dn - lift_dn)  # the level is that of ordinary pixels
     found.fits.append(fit)
     checks += check_dark(sums, fit)
     if place is None:
         return
     checks += check_read(fit)
     found.fidelity[stack.iso] = compare(sums, fit)
-    found.means[stack.iso] = MeanDark.keep(sums, fit, place)
+    found.means[stack.iso] = MeanDark.keep(sums, fit, hot, place)
 
 
 def _stands_for(stacks: Sequence[FrameStack]) -> FrameStack:
