@@ -28,6 +28,7 @@ _TEXTURE: Final = 0.05
 _FLICKER: Final = 0.02
 _WARMING_C: Final = 3.0
 _BAD_RESIDUAL_PERCENT: Final = 5.0
+_CUT_TAIL: Final = 2e-5
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,15 @@ def check_dark(sums: DarkSums, fit: DarkFit) -> list[Check]:
                 "stop",
                 f"{where}: {clipped}",
                 "Use RAW files that keep the black level; switch off in-camera noise reduction and dark subtraction.",
+            )
+        )
+    elif sums.whole_numbers and sums.lowest_dn <= 0 and sums.lowest_fraction > _CUT_TAIL:
+        found.append(
+            Check(
+                "dark frames not clipped",
+                "note",
+                f"{where}: {sums.lowest_fraction:.3%} of all values are 0 DN; the far tail of the noise is cut off there",
+                "Nothing, if it is so rare; lambda and the standard deviation are those of what is left.",
             )
         )
     shading = _unevenness(sums)

@@ -16,7 +16,7 @@ from noise_models.calibration.blind_gain import GainPerIso
 from noise_models.calibration.checks import Check, verdict
 from noise_models.calibration.dark_sums import sum_darks
 from noise_models.calibration.evidence import Evidence
-from noise_models.calibration.frames import FrameStack
+from noise_models.calibration.frames import FrameInfo, FrameStack
 from noise_models.calibration.linearity import fit_linearity
 from noise_models.calibration.maps import MapsFile, make_maps
 from noise_models.calibration.points import Gains, make_points, modes_of
@@ -135,7 +135,7 @@ def calibrate(
     darks, flats, checks = _sorted(stacks)
     info = darks[0].info
     black = None if info.black_dn is None else np.asarray(info.black_dn, np.float64)
-    white, bit_depth = _white(darks, flats, info.white_dn, info.bit_depth)
+    white, bit_depth = _white(flats, info, checks)
     with tempfile.TemporaryDirectory(prefix="denoise-calibrate-") as folder:
         measured = measure_darks(darks, black, white, Path(folder), checks, tell)
         read = {iso: measured.means[iso].fit for iso in sorted(measured.means)}
@@ -254,17 +254,23 @@ def _sorted(stacks: Sequence[FrameStack]) -> tuple[list[FrameStack], list[FrameS
     return usable, [stack for stack in flats if len(stack) >= 2], checks
 
 
-def _white(
-    darks: Sequence[FrameStack], flats: Sequence[FrameStack], stated: float | None, bit_depth: int | None
-) -> tuple[float, int]:
-    """Return white [DN] and the converter's depth [bit], from the brightest flat where no file states them."""
-    if stated is not None:
-        return stated, bit_depth or max(8, int(np.ceil(np.log2(stated + 1))))
-    by_light = sorted(flats or darks, key=lambda stack: (stack.photons_per_pixel or 0.0, stack.exposure_s))
-    brightest = by_light[-1]
-    highest = float(brightest.read(brightest.paths[0]).mosaic.max())
-    depth = min(max(8, int(np.ceil(np.log2(highest + 1)))), 16)
-    return 2.0**depth - 1, depth
+def _white(flats: Sequence[FrameStack], info: FrameInfo, checks: list[Check]) -> tuple[float, int]:
+    """Return white [DN] and the converter's depth [bit], from the brightest flats where no file states them."""
+    if info.white_dn is not None:
+        return info.white_dn, info.bit_depth or max(8, int(np.ceil(np.log2(info.white_dn + 1))))
+    depth, why = 16, "no flat frame shows it"
+    if flats:
+        by_light = sorted(flats, key=lambda stack: (stack.photons_per_pixel or 0.0, stack.exposure_s))
+        brightest = {stack.iso: stack for stack in by_light}.values()
+        highest = max(float(frame.mosaic.max()) for stack in brightest for frame in stack)
+        depth = min(max(8, int(np.ceil(np.log2(highest + 1)))), 16)
+        why = f"the highest value of the brightest flats is {highest:.0f} DN"
+    white = 2.0**depth - 1
+    checks.append(
+        Check("white level", "note", f"no file states it; {white:.0f} DN is assumed, because {why}",
+              "If the converter reaches another one, add a pair of overexposed flats.")
+    )  # fmt: skip
+    return white, depth
 
 
 def _passed(checks: Sequence[Check], has_flats: bool) -> list[Check]:

@@ -181,6 +181,7 @@ def fit_shading(means: Sequence[MeanDark], weights: npt.NDArray[np.float64]) -> 
     """
     noise = math.sqrt(float(weights**2 @ _noise_of(means)))
     total = np.zeros(means[0].shape, np.float32)
+    hot = np.unique(np.concatenate([item.hot for item in means]))
     spreads, shares = [], []
     for row, column in POSITIONS:
         plane = np.zeros_like(total[row::2, column::2], order="C")
@@ -189,7 +190,7 @@ def fit_shading(means: Sequence[MeanDark], weights: npt.NDArray[np.float64]) -> 
             part -= np.float32(item.fit.level_dn[row, column])
             part *= np.float32(weight)
             plane += part  # (1)
-        low = smooth(plane)
+        low = smooth(_without(hot, total.shape[1], plane, row, column))
         fine = np.subtract(plane, low, out=plane)
         seen = _robust_sigma(fine) / math.sqrt(1 - 1 / _SMOOTH_PIXELS**2)
         own = math.sqrt(max(seen**2 - noise**2, 0.0))
@@ -199,6 +200,18 @@ def fit_shading(means: Sequence[MeanDark], weights: npt.NDArray[np.float64]) -> 
         spreads.append(own)
         shares.append(share)
     return Shading(total, float(np.mean(spreads)), float(np.mean(shares)))
+
+
+def _without(hot: npt.NDArray[np.intp], width: int, plane: FloatMap, row: int, column: int) -> FloatMap:
+    """Return a plane with the median of 5 by 5 in place of its hot pixels, which a mean would smear over their box."""
+    down, along = np.divmod(hot, width)
+    own = (down % 2 == row) & (along % 2 == column)
+    if not own.any():
+        return plane
+    places = down[own] // 2, along[own] // 2
+    mended = plane.copy()
+    mended[places] = cv2.medianBlur(plane, 5)[places]
+    return mended
 
 
 def _shrink(values: FloatMap, share: float, standing: float) -> None:

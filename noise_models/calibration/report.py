@@ -37,7 +37,7 @@ def with_error(value: float | None, error: float | None) -> tuple[str, str]:
     if value is None:
         return "not measured", ""
     if not error:
-        return f"{value:.4g}", ""
+        return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}", ""
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f}", f"{error:.{digits}f}"
 
