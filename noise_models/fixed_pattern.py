@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from noise_models.base import ProfileError
 
 _KEYS: Final = ("dark_shading_dn", "dark_shading_dn_per_iso", "prnu", "hot", "dead")
 _CHUNK_BYTES: Final = 2**24
+_LEVEL: Final = 1
+"""Of the compression: the maps are mostly noise, and more effort makes them no smaller."""
 
 
 @contextmanager
@@ -25,7 +29,7 @@ def maps_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
             yield archive
         partial.replace(path)
     finally:
@@ -139,8 +143,16 @@ class FixedPattern:
                         put(values)
 
     @classmethod
-    def load(cls, path: Path) -> FixedPattern:
+    def load(cls, path: Path, *, mode: int | None = None) -> FixedPattern:
         """Read a ``.npz`` file.
+
+        Parameters
+        ----------
+        path : path
+            As `save` wrote it.
+        mode : int, optional
+            Read the dark shading of this gain mode alone and no response to light: what a photograph of one ISO needs,
+            in less than half the memory. `shading_dn` is then that of this mode.
 
         Raises
         ------
@@ -149,17 +161,34 @@ class FixedPattern:
         """
         try:
             with np.load(path, allow_pickle=False) as maps:
-                values = {key: maps[key] for key in maps.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+                missing = [key for key in _KEYS if key not in maps.files and key != "dark_shading_dn_per_iso"]
+                unknown = [key for key in maps.files if key not in _KEYS]
+                values = {}
+                for key in maps.files if not missing + unknown else ():
+                    if mode is None or key in ("hot", "dead"):
+                        values[key] = maps[key]
+                    elif key != "prnu":
+                        values[key] = _one_mode(maps.zip, key, mode)
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise ProfileError(
                 f"The fixed pattern {path} cannot be read: {error}. "
                 "Keep the .npz beside its profile, or calibrate again."
             ) from error
-        missing = [key for key in _KEYS if key not in values and key != "dark_shading_dn_per_iso"]
-        unknown = [key for key in values if key not in _KEYS]
         if missing or unknown:
             raise ProfileError(
                 f"The fixed pattern {path} lacks {missing} and holds the unknown {unknown}, but needs {list(_KEYS)}. "
                 "Calibrate the camera again."
             )
+        if mode is not None:
+            values["prnu"] = np.broadcast_to(np.float32(0.0), values["hot"].shape)
         return cls(**values)
+
+
+def _one_mode(archive: zipfile.ZipFile, name: str, mode: int) -> npt.NDArray[np.float32]:
+    """Read one of the first axis of a map (M, H, W), the last where there are fewer: (1, H, W)."""
+    with archive.open(f"{name}.npy") as stream:
+        np.lib.format.read_magic(stream)
+        shape, _, kind = np.lib.format.read_array_header_1_0(stream)
+        size = math.prod(shape[1:]) * kind.itemsize
+        stream.seek(min(mode, shape[0] - 1) * size, os.SEEK_CUR)
+        return np.frombuffer(stream.read(size), kind).reshape(1, *shape[1:])

@@ -281,8 +281,8 @@ class CameraProfile(FrozenFile):
         shortest, longest = _EXPOSURES_S
         return SensorSettings(iso=iso, exposure_s=shortest * (longest / shortest) ** when)
 
-    def load_fixed_pattern(self) -> FixedPattern | None:
-        """Read the maps beside the profile; None if it has none.
+    def load_fixed_pattern(self, *, iso: float | None = None) -> FixedPattern | None:
+        """Read the maps beside the profile; None if it has none. With an ISO only what a photograph of it needs.
 
         Raises
         ------
@@ -291,7 +291,8 @@ class CameraProfile(FrozenFile):
         """
         if self.fixed_pattern is None:
             return None
-        return FixedPattern.load((self._folder or Path()) / self.fixed_pattern)
+        mode = None if iso is None else self.gain_mode(iso)
+        return FixedPattern.load((self._folder or Path()) / self.fixed_pattern, mode=mode)
 
     def load_proxy(self) -> NoiseProxy | None:
         """Read the noise proxy beside the profile; None if it has none.

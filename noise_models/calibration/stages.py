@@ -67,7 +67,7 @@ def _measure_stack(
 ) -> None:
     """Read one stack; where a place is given, it stands for its ISO."""
     sums = sum_darks(stack)
-    refuse_light(sums, black, white)
+    refuse_light(sums, black, white, stack.paths)
     fit = fit_dark(sums)
     hot, lift_dn = hot_pixels(sums, fit)
     fit = replace(fit, level_dn=fit.level_dn - lift_dn)  # the level is that of ordinary pixels

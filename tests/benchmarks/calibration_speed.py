@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from found_again import write_frame
 
+from denoise.io.frames import CameraFrameReader
 from noise_models.base import SensorSettings
 from noise_models.profile_shelf import load_profile
 from noise_models.simulate import simulate_dark, simulate_flat
@@ -68,9 +69,10 @@ def main() -> None:
         process = subprocess.Popen([str(part) for part in command])
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun
-        darks, flats = (len(list((folder / kind).iterdir())) for kind in ("darks", "flats"))
+        darks, flats = (sorted((folder / kind).iterdir()) for kind in ("darks", "flats"))
+        height, width = CameraFrameReader().describe(darks[0]).shape
     print(
-        f"{darks} darks, {flats} flats of {shape[1]}x{shape[0]}, {arguments.isos} ISOs: "
+        f"{len(darks)} darks, {len(flats)} flats of {width}x{height}: "
         f"exit {os.waitstatus_to_exitcode(status)}, {seconds:.0f} s, "
         f"{used.ru_utime:.0f} + {used.ru_stime:.0f} s of processor, peak {used.ru_maxrss / 2**20:.2f} GiB"
     )

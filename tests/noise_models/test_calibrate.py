@@ -91,6 +91,15 @@ def test_light_in_the_darks_is_refused():
         of(sensor, sensor.darks())
 
 
+@pytest.mark.parametrize("states_levels", [True, False])
+def test_one_dark_frame_with_light_in_it_is_named(states_levels):
+    sensor = SimulatedSensor(ONE, shape=(96, 96), states_levels=states_levels)
+    files = sensor.darks()
+    files[3] = FrameFile(Path("dark_800_0.01_400_003"), "dark")  # 400 electrons: 2 % of the range
+    with pytest.raises(CalibrationError, match=r"hold light.*dark_800_0.01_400_003 is 8\d\d DN.*others 51\d DN"):
+        of(sensor, [*files, *sensor.flats()])
+
+
 def test_clipped_darks_are_no_go_and_nothing_is_written(tmp_path):
     sensor = SimulatedSensor(ONE, shape=(96, 96), black=0.0, bias=np.zeros((2, 2)))
     found = of(sensor, sensor.darks())
