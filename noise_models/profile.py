@@ -143,6 +143,20 @@ class CameraProfile(FrozenFile):
             problems.append(f"black_dn {black.tolist()} must not be negative")
         if self.white_dn > 2**self.bit_depth:
             problems.append(f"white_dn {self.white_dn:g} does not fit into bit_depth {self.bit_depth}")
+        span = self.white_dn - float(black.min())
+        for point in self.points:
+            sizes = {
+                "gain_dn_per_e": point.gain_dn_per_e or 0.0,
+                "read noise": point.read_sigma_dn,
+                "row_sigma_dn": point.row_sigma_dn,
+                "column_sigma_dn": point.column_sigma_dn,
+                "bias_dn": float(np.abs(point.bias_dn).max()),
+            }
+            problems += [
+                f"{name} at ISO {point.iso:g} is {size:g} DN, more than the whole range of {span:g} DN"
+                for name, size in sizes.items()
+                if size > span > 0
+            ]
         if (self.geometry == "bayer") == (self.cfa == "MONO"):
             problems.append(f"geometry '{self.geometry}' does not go with cfa '{self.cfa}'")
         if self.schema_version < 1:

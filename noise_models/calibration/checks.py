@@ -108,7 +108,7 @@ def check_dark(sums: DarkSums, fit: DarkFit) -> list[Check]:
             Check(
                 "dark frames not clipped",
                 "note",
-                f"{where}: {sums.lowest_fraction:.3%} of all values are 0 DN; the far tail of the noise is cut off there",
+                f"{where}: {sums.lowest_fraction:.3%} of all values are 0 DN: the far tail of the noise is cut off",
                 "Nothing, if it is so rare; lambda and the standard deviation are those of what is left.",
             )
         )

@@ -98,7 +98,9 @@ def sum_darks(stack: FrameStack) -> DarkSums:
         )
     height, width = stack.info.shape
     if height < 16 or width < 16:
-        raise CalibrationError(f"The frames measure {width}x{height} pixels, but at least 16x16 are needed.")
+        raise CalibrationError(
+            f"The frames measure {width}x{height} pixels, but at least 16x16 are needed. Give whole frames."
+        )
     held = len(stack) - 1 if len(stack) >= _HOLD_BACK_FROM else len(stack)
     rows = _sample_rows(height, width)
     total = np.zeros((height, width), np.float32)

@@ -200,10 +200,11 @@ def _profile(
 ) -> CameraProfile:
     """Put the profile together."""
     temperatures = [value for stack in stacks for value in stack.temperatures_c]
-    info, black = stacks[0].info, levels.black_dn
+    info, region, black = stacks[0].info, stacks[0].region, levels.black_dn
     return CameraProfile(
         make=make or info.make or "unknown",
         model=model or info.model or "camera",
+        variant=region.name if region else "",  # a part of a sensor is not the profile of the camera
         geometry="mono" if info.cfa == "MONO" else "bayer",
         cfa=info.cfa,  # pyright: ignore[reportArgumentType]
         bit_depth=levels.bit_depth,

@@ -274,6 +274,7 @@ def test_regions():
             Region.parse(text)
     sensor = SimulatedSensor(ONE, shape=(64, 96), cfa="MONO")
     found = calibrate(group(sensor.darks(5), sensor, region=region), maps=False)
+    assert found.profile.variant == "A"
     assert np.abs(found.profile.points[0].bias_dn).max() < 1
     assert found.profile.points[0].read_sigma_dn == pytest.approx(A7S2[800].sigma, rel=0.05)
     with pytest.raises(CalibrationError, match="Correct --region"):

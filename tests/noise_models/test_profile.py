@@ -171,6 +171,8 @@ def test_exposures_are_drawn_where_the_camera_was_measured() -> None:
         ({"schema_version": 7}, "schema 7, but this version reads up to 1.*Update"),
         ({"schema_version": 0}, "schema_version 0"),
         ({"white_dn": math.nan}, "finite"),
+        ({"points": (point(100, gain_dn_per_e=1e12),)}, "gain_dn_per_e at ISO 100 is .* more than the whole range"),
+        ({"points": (point(100, row_sigma_dn=9000.0),)}, "row_sigma_dn at ISO 100"),
     ],
 )
 def test_a_profile_of_nonsense_is_refused(changes: dict[str, Any], message: str) -> None:
