@@ -170,11 +170,11 @@ class EldNoise:
 
     def _crops(self, size: Sequence[int], count: int, generator: torch.Generator) -> list[_Crop]:
         """Draw a window of the fixed pattern for each image; none where the profile has no pattern."""
-        pattern, crops = self._pattern, []
-        for _ in range(count if pattern is not None else 0):
-            top, left = draw_corner(pattern.shape, size, generator, step=2, what="fixed pattern")
-            crops.append(_Crop(pattern, top, left, size[0], size[1]))
-        return crops
+        if self._pattern is None:
+            return []
+        shape = self._pattern.shape
+        corners = [draw_corner(shape, size, generator, step=2, what="fixed pattern") for _ in range(count)]
+        return [_Crop(self._pattern, top, left, size[0], size[1]) for top, left in corners]
 
 
 class _Crop:

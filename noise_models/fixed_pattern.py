@@ -58,9 +58,9 @@ def map_in(
         np.lib.format.write_array_header_1_0(stream, header)
 
         def put(part: npt.NDArray[Any]) -> None:
-            content = memoryview(np.ascontiguousarray(part, kind).reshape(-1).view(np.uint8))
+            content = np.ascontiguousarray(part, kind).reshape(-1).view(np.uint8)
             for begin in range(0, len(content), _CHUNK_BYTES):
-                stream.write(content[begin : begin + _CHUNK_BYTES])
+                stream.write(content[begin : begin + _CHUNK_BYTES].tobytes())
 
         yield put
 
