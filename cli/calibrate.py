@@ -72,17 +72,10 @@ def calibrate_command(
         from noise_models.calibration.regions import Region
 
         regions = [Region.parse(text) for text in region] if region else [None]
-    names = [part.name if part else "" for part in regions]
-    if len(set(names)) < len(names):
-        raise console.usage_error("Several regions need names: --region A=0:520,0:1024 --region B=0:520,1024:2048.")
-    targets = [_named(output, name) for name in names]
-    reports = [_named(report, name) if report else None for name in names]
-    taken = [path for path in (*targets, *reports) if path is not None and path.exists()]
-    if taken and not overwrite:
-        raise console.usage_error(f"{taken[0]} exists already. Pass --overwrite or another name.")
+    targets = _targets(output, report, [part.name if part else "" for part in regions], overwrite)
     make, _, model = camera.partition(" ")
     go = True
-    for part, target, page in zip(regions, targets, reports, strict=True):
+    for part, (target, page) in zip(regions, targets, strict=True):
         with console.errors_as_lines(traceback):
             from denoise.calibration import calibrate_files
 
@@ -92,21 +85,37 @@ def calibrate_command(
                 proxy_folder=target.with_suffix(".proxy-training") if proxy else None,
                 progress=None if quiet else console.say,
             )  # fmt: skip
-            if page is not None:
-                from noise_models.calibration.report import write_report
-
-                write_report(found, page)
+            _write(found, target, page)
             _tell(found, target, page, as_json, quiet)
-            if found.go:
-                found.save(target)
-            go = go and found.go
+        go = go and found.go
     if not go:
         console.say("error: no-go: no profile was written. Follow the remedies above and shoot those frames again.")
         raise typer.Exit(console.FAILED)
 
 
+def _targets(output: Path, report: Path | None, names: list[str], overwrite: bool) -> list[tuple[Path, Path | None]]:
+    """Return profile and page of every region; several have its name in theirs."""
+    if len(set(names)) < len(names):
+        raise console.usage_error("Several regions need names: --region A=0:520,0:1024 --region B=0:520,1024:2048.")
+    targets = [(_named(output, name), _named(report, name) if report else None) for name in names]
+    taken = [path for pair in targets for path in pair if path is not None and path.exists()]
+    if taken and not overwrite:
+        raise console.usage_error(f"{taken[0]} exists already. Pass --overwrite or another name.")
+    return targets
+
+
 def _named(path: Path, name: str) -> Path:
     return path.with_name(f"{path.stem}.{name}{path.suffix}") if name else path
+
+
+def _write(found: Calibration, target: Path, page: Path | None) -> None:
+    """Write the page, and the profile if it is sound."""
+    if page is not None:
+        from noise_models.calibration.report import write_report
+
+        write_report(found, page)
+    if found.go:
+        found.save(target)
 
 
 def _tell(found: Calibration, target: Path, page: Path | None, as_json: bool, quiet: bool) -> None:

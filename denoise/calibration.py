@@ -112,9 +112,15 @@ def calibrate_files(
     info = stacks[0].info
     needs_gain = photos and not any(stack.kind == "flat" for stack in stacks)
     gain = _gain_of(photos, (info.make, info.model), progress) if needs_gain else None
-    found = calibrate(
-        stacks, make=make, model=model, photos=gain, tool_version=f"denoise {__version__}", progress=progress
-    )
+    try:
+        found = calibrate(
+            stacks, make=make, model=model, photos=gain, tool_version=f"denoise {__version__}", progress=progress
+        )
+    except OSError as error:
+        raise CalibrationError(
+            f"Calibration keeps a mean frame of each ISO in the temporary folder meanwhile, which failed: {error}. "
+            "Make room there, or name another folder in the environment variable TMPDIR."
+        ) from error
     if proxy_folder is None or not found.go:
         return found
     from denoise.proxy import add_proxy

@@ -36,7 +36,10 @@ def remove_fixed_pattern(image: RawImage, profile: CameraProfile) -> RawImage:
     ProfileError
         If the image does not say its ISO, or the maps cannot be read.
     """
-    pattern = profile.load_fixed_pattern()
+    if profile.fixed_pattern is None:
+        return image
+    iso = iso_of(image)
+    pattern = profile.load_fixed_pattern(iso=iso)
     if pattern is None:
         return image
     if pattern.shape != image.mosaic.shape:
@@ -44,7 +47,6 @@ def remove_fixed_pattern(image: RawImage, profile: CameraProfile) -> RawImage:
             f"The fixed pattern of {profile.id} is {pattern.shape[1]}x{pattern.shape[0]}, but the photograph is "
             f"{image.mosaic.shape[1]}x{image.mosaic.shape[0]}. Calibrate with frames of the same size and crop."
         )
-    iso = iso_of(image)
     scale = scale_to_16_bit(image.white_dn)
     levels = image.mosaic * np.float32(scale)
     levels -= pattern.shading_dn(iso, profile.gain_mode(iso)) * np.float32(scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -76,19 +77,22 @@ class EldNoise:
     def _has(self, part: str) -> bool:
         return part not in self.without
 
-    def draw_point(self, iso: float, generator: torch.Generator) -> GainPoint:
-        """Draw what the sensor does in one exposure at this ISO: the profile's point, strayed by its scatter (2)."""
-        point = self.profile.at(iso)
-        if not self._has("scatter"):
-            return point
-        read, row = torch.randn(2, generator=generator, device=generator.device, dtype=torch.float64).tolist()
+    def draw_points(self, isos: Sequence[float], generator: torch.Generator) -> list[GainPoint]:
+        """Draw what the sensor does in one exposure at each ISO: the profile's points, strayed by its scatter (2)."""
+        at = {iso: self.profile.at(iso) for iso in dict.fromkeys(isos)}
         scatter = self.profile.scatter
-        return point.model_copy(
-            update={
-                "read_scale_dn": point.read_scale_dn * float(np.exp(scatter.ln_read * read)),  # (2)
-                "row_sigma_dn": point.row_sigma_dn * float(np.exp(scatter.ln_row * row)),
-            }
-        )
+        if not self._has("scatter") or not (scatter.ln_read or scatter.ln_row):
+            return [at[iso] for iso in isos]
+        draws = torch.randn((len(isos), 2), generator=generator, device=generator.device, dtype=torch.float64)
+        return [
+            at[iso].model_copy(
+                update={
+                    "read_scale_dn": at[iso].read_scale_dn * math.exp(scatter.ln_read * read),  # (2)
+                    "row_sigma_dn": at[iso].row_sigma_dn * math.exp(scatter.ln_row * row),
+                }
+            )
+            for iso, (read, row) in zip(isos, draws.tolist(), strict=True)
+        ]
 
     def __call__(self, clean_dn: Tensor, settings: Sequence[SensorSettings], *, generator: torch.Generator) -> Tensor:
         """Spoil images.
@@ -116,11 +120,10 @@ class EldNoise:
         """
         check_batch(clean_dn, settings)
         noisy = clean_dn.clone(memory_format=torch.contiguous_format)
-        points = [self.draw_point(exposure.iso, generator) for exposure in settings]
-        crops = [self._crop_of_pattern(noisy.shape[-2:], generator) for _ in settings]
-        for image, crop in zip(noisy, crops, strict=True):
-            if crop is not None:
-                image.copy_(components.respond(image, crop.response, crop.dead))
+        points = self.draw_points([exposure.iso for exposure in settings], generator)
+        crops = self._crops(noisy.shape[-2:], len(settings), generator)
+        for number, crop in enumerate(crops):
+            noisy[number] = components.respond(noisy[number], crop.response, crop.dead)
         if self._has("shot"):
             self._count_(noisy, points, settings, generator)
         if self._has("read"):
@@ -133,9 +136,9 @@ class EldNoise:
             sigmas = _each([point.row_sigma_dn if part == "row" else point.column_sigma_dn for point in points], noisy)
             if self._has(part) and sigmas.any():
                 noisy.add_(torch.randn(size, generator=generator, device=noisy.device).mul_(sigmas))
-        for image, crop, exposure in zip(noisy, crops, settings, strict=True):
-            if crop is not None:
-                image.add_(crop.shading(exposure.iso, self.profile.gain_mode(exposure.iso)))
+        for number, crop in enumerate(crops):
+            iso = settings[number].iso
+            noisy[number] += crop.shading(iso, self.profile.gain_mode(iso))
         rounded, clipped = self._has("quantise"), self._has("clip")
         components.report_(noisy, self.profile.black_dn, self.profile.white_dn, rounded=rounded, clipped=clipped)
         return noisy
@@ -165,11 +168,13 @@ class EldNoise:
                 line = levels[:, row].repeat(1, -(-width // 2))[:, :width]
                 noisy[..., row::2, :].add_(line[:, None, None])
 
-    def _crop_of_pattern(self, size: Sequence[int], generator: torch.Generator) -> _Crop | None:
+    def _crops(self, size: Sequence[int], count: int, generator: torch.Generator) -> list[_Crop]:
+        """Draw a window of the fixed pattern for each image; none where the profile has no pattern."""
         if self._pattern is None:
-            return None
-        top, left = draw_corner(self._pattern.shape, size, generator, step=2, what="fixed pattern")
-        return _Crop(self._pattern, top, left, size[0], size[1])
+            return []
+        shape = self._pattern.shape
+        corners = [draw_corner(shape, size, generator, step=2, what="fixed pattern") for _ in range(count)]
+        return [_Crop(self._pattern, top, left, size[0], size[1]) for top, left in corners]
 
 
 class _Crop:

@@ -2,17 +2,67 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from noise_models.base import ProfileError
 
-_KEYS = ("dark_shading_dn", "dark_shading_dn_per_iso", "prnu", "hot", "dead")
+_KEYS: Final = ("dark_shading_dn", "dark_shading_dn_per_iso", "prnu", "hot", "dead")
+_CHUNK_BYTES: Final = 2**24
+_LEVEL: Final = 1
+"""Of the compression: the maps are mostly noise, and more effort makes them no smaller."""
+
+
+@contextmanager
+def maps_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a new ``.npz`` file of maps; after it was filled it is there whole, after an error not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
+            yield archive
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def map_in(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], kind: npt.DTypeLike
+) -> Iterator[Callable[[npt.NDArray[Any]], None]]:
+    """Begin a map in an archive; yield what writes its next part, so that it needs never be whole in memory.
+
+    Parameters
+    ----------
+    archive : ZipFile
+        From `maps_archive`.
+    name : str
+        A field of `FixedPattern`.
+    shape : tuple of int
+        Of the whole map; its parts follow each other along the first axis.
+    kind : dtype
+        Of its values.
+    """
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(kind)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+
+        def put(part: npt.NDArray[Any]) -> None:
+            content = np.ascontiguousarray(part, kind).reshape(-1).view(np.uint8)
+            for begin in range(0, len(content), _CHUNK_BYTES):
+                stream.write(content[begin : begin + _CHUNK_BYTES].tobytes())
+
+        yield put
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,19 +135,24 @@ class FixedPattern:
 
     def save(self, path: Path) -> None:
         """Write a ``.npz`` file whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        values = {key: getattr(self, key) for key in _KEYS if getattr(self, key) is not None}
-        try:
-            with partial.open("wb") as stream:
-                np.savez_compressed(stream, **values)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with maps_archive(path) as archive:
+            for key in _KEYS:
+                values = getattr(self, key)
+                if values is not None:
+                    with map_in(archive, key, values.shape, values.dtype) as put:
+                        put(values)
 
     @classmethod
-    def load(cls, path: Path) -> FixedPattern:
+    def load(cls, path: Path, *, mode: int | None = None) -> FixedPattern:
         """Read a ``.npz`` file.
+
+        Parameters
+        ----------
+        path : path
+            As `save` wrote it.
+        mode : int, optional
+            Read the dark shading of this gain mode alone and no response to light: what a photograph of one ISO needs,
+            in less than half the memory. `shading_dn` is then that of this mode.
 
         Raises
         ------
@@ -106,17 +161,34 @@ class FixedPattern:
         """
         try:
             with np.load(path, allow_pickle=False) as maps:
-                values = {key: maps[key] for key in maps.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+                missing = [key for key in _KEYS if key not in maps.files and key != "dark_shading_dn_per_iso"]
+                unknown = [key for key in maps.files if key not in _KEYS]
+                values = {}
+                for key in maps.files if not missing + unknown else ():
+                    if mode is None or key in ("hot", "dead"):
+                        values[key] = maps[key]
+                    elif key != "prnu":
+                        values[key] = _one_mode(maps.zip, key, mode)
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise ProfileError(
                 f"The fixed pattern {path} cannot be read: {error}. "
                 "Keep the .npz beside its profile, or calibrate again."
             ) from error
-        missing = [key for key in _KEYS if key not in values and key != "dark_shading_dn_per_iso"]
-        unknown = [key for key in values if key not in _KEYS]
         if missing or unknown:
             raise ProfileError(
                 f"The fixed pattern {path} lacks {missing} and holds the unknown {unknown}, but needs {list(_KEYS)}. "
                 "Calibrate the camera again."
             )
+        if mode is not None:
+            values["prnu"] = np.broadcast_to(np.float32(0.0), values["hot"].shape)
         return cls(**values)
+
+
+def _one_mode(archive: zipfile.ZipFile, name: str, mode: int) -> npt.NDArray[np.float32]:
+    """Read one of the first axis of a map (M, H, W), the last where there are fewer: (1, H, W)."""
+    with archive.open(f"{name}.npy") as stream:
+        np.lib.format.read_magic(stream)
+        shape, _, kind = np.lib.format.read_array_header_1_0(stream)
+        size = math.prod(shape[1:]) * kind.itemsize
+        stream.seek(min(mode, shape[0] - 1) * size, os.SEEK_CUR)
+        return np.frombuffer(stream.read(size), kind).reshape(1, *shape[1:])

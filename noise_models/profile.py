@@ -143,6 +143,20 @@ class CameraProfile(FrozenFile):
             problems.append(f"black_dn {black.tolist()} must not be negative")
         if self.white_dn > 2**self.bit_depth:
             problems.append(f"white_dn {self.white_dn:g} does not fit into bit_depth {self.bit_depth}")
+        span = self.white_dn - float(black.min())
+        for point in self.points:
+            sizes = {
+                "gain_dn_per_e": point.gain_dn_per_e or 0.0,
+                "read noise": point.read_sigma_dn,
+                "row_sigma_dn": point.row_sigma_dn,
+                "column_sigma_dn": point.column_sigma_dn,
+                "bias_dn": float(np.abs(point.bias_dn).max()),
+            }
+            problems += [
+                f"{name} at ISO {point.iso:g} is {size:g} DN, more than the whole range of {span:g} DN"
+                for name, size in sizes.items()
+                if size > span > 0
+            ]
         if (self.geometry == "bayer") == (self.cfa == "MONO"):
             problems.append(f"geometry '{self.geometry}' does not go with cfa '{self.cfa}'")
         if self.schema_version < 1:
@@ -281,8 +295,8 @@ class CameraProfile(FrozenFile):
         shortest, longest = _EXPOSURES_S
         return SensorSettings(iso=iso, exposure_s=shortest * (longest / shortest) ** when)
 
-    def load_fixed_pattern(self) -> FixedPattern | None:
-        """Read the maps beside the profile; None if it has none.
+    def load_fixed_pattern(self, *, iso: float | None = None) -> FixedPattern | None:
+        """Read the maps beside the profile; None if it has none. With an ISO only what a photograph of it needs.
 
         Raises
         ------
@@ -291,7 +305,8 @@ class CameraProfile(FrozenFile):
         """
         if self.fixed_pattern is None:
             return None
-        return FixedPattern.load((self._folder or Path()) / self.fixed_pattern)
+        mode = None if iso is None else self.gain_mode(iso)
+        return FixedPattern.load((self._folder or Path()) / self.fixed_pattern, mode=mode)
 
     def load_proxy(self) -> NoiseProxy | None:
         """Read the noise proxy beside the profile; None if it has none.

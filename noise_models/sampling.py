@@ -80,6 +80,9 @@ def count_photons_(
         gain = gains[images]
         piece.div_(gain)
         least, most = (bound.item() for bound in torch.aminmax(piece))
+        if most <= 0:  # no light, no photons
+            piece.mul_(gain)
+            continue
         below = None
         if least < 0:  # what lies below black holds no photons and returns at the end
             below = piece.clamp(max=0.0)

@@ -12,6 +12,7 @@ References
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -26,6 +27,7 @@ LOWEST_LAMBDA = -0.5
 _SERIES_BELOW = 2e-3
 
 
+@functools.lru_cache(maxsize=4096)
 def sigma_per_scale(shape: float) -> float:
     """Return the standard deviation of the law of scale 1.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ FloatArray = npt.NDArray[np.float64]
 Severity = Literal["ok", "note", "stop"]
 
 _LIT_SHARE: Final = 0.03
+_LIT_SHARE_SHORT: Final = 0.01
+"""In exposures so short that heat frees next to no electrons."""
+_SHORT_S: Final = 0.1
 _UNKNOWN_BLACK_SHARE: Final = 0.30
 _FEW_DARKS: Final = 8
 _WANTED_LEVELS: Final = 6
@@ -28,6 +32,7 @@ _TEXTURE: Final = 0.05
 _FLICKER: Final = 0.02
 _WARMING_C: Final = 3.0
 _BAD_RESIDUAL_PERCENT: Final = 5.0
+_CUT_TAIL: Final = 2e-5
 
 
 @dataclass(frozen=True)
@@ -44,24 +49,33 @@ class Check:
     """What to do, where something is to be done."""
 
 
-def refuse_light(sums: DarkSums, black_dn: FloatArray | None, white_dn: float) -> None:
+def refuse_light(sums: DarkSums, black_dn: FloatArray | None, white_dn: float, paths: Sequence[Path]) -> None:
     """Refuse dark frames with light in them.
 
     Raises
     ------
     CalibrationError
-        If the dark level lies more than 3 % of the range above the nominal black, or, where no black is stated, above
-        30 % of white; or if nearly all values are saturated.
+        If the level of a frame lies more than 3 % of the range (1 % in exposures up to 0.1 s) above the nominal black
+        or above the other frames; or, where no black is stated, above 30 % of white.
     """
-    level = float(sums.level_dn.mean())
+    brightest = int(np.argmax(sums.frame_means_dn))
+    level, others = float(sums.frame_means_dn[brightest]), float(np.median(sums.frame_means_dn))
     black = float(black_dn.mean()) if black_dn is not None else 0.0
     share = (level - black) / (white_dn - black)
-    if share > (_LIT_SHARE if black_dn is not None else _UNKNOWN_BLACK_SHARE):
-        nominal = f"the black level {black:.0f} DN" if black_dn is not None else "0 DN, and no black level is stated"
-        raise CalibrationError(
-            f"The dark frames at ISO {sums.iso:g}, {sums.exposure_s:g} s hold light: their mean is {level:.0f} DN, "
-            f"{share:.0%} of the range above {nominal}. Cap the lens, close the viewfinder, and shoot them in the dark."
-        )
+    most = _LIT_SHARE_SHORT if sums.exposure_s <= _SHORT_S else _LIT_SHARE
+    alone = level - others > most * (white_dn - others)
+    if not alone and share <= (most if black_dn is not None else _UNKNOWN_BLACK_SHARE):
+        return
+    nominal = f"the black level {black:.0f} DN" if black_dn is not None else "0 DN, and no black level is stated"
+    found = (
+        f"the mean of {paths[brightest].name} is {level:.0f} DN, that of the others {others:.0f} DN"
+        if alone
+        else f"their mean is {level:.0f} DN, {share:.0%} of the range above {nominal}"
+    )
+    raise CalibrationError(
+        f"The dark frames at ISO {sums.iso:g}, {sums.exposure_s:g} s hold light: {found}. "
+        "Cap the lens, close the viewfinder, and shoot them in the dark."
+    )
 
 
 def check_dark(sums: DarkSums, fit: DarkFit) -> list[Check]:
@@ -87,6 +101,15 @@ def check_dark(sums: DarkSums, fit: DarkFit) -> list[Check]:
                 "stop",
                 f"{where}: {clipped}",
                 "Use RAW files that keep the black level; switch off in-camera noise reduction and dark subtraction.",
+            )
+        )
+    elif sums.whole_numbers and sums.lowest_dn <= 0 and sums.lowest_fraction > _CUT_TAIL:
+        found.append(
+            Check(
+                "dark frames not clipped",
+                "note",
+                f"{where}: {sums.lowest_fraction:.3%} of all values are 0 DN: the far tail of the noise is cut off",
+                "Nothing, if it is so rare; lambda and the standard deviation are those of what is left.",
             )
         )
     shading = _unevenness(sums)

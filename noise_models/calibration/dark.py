@@ -50,7 +50,7 @@ class DarkFit:
     frames: int
     """Number of frames."""
     level_dn: FloatArray
-    """(2, 2) mean dark level by position [DN]."""
+    """(2, 2) mean dark level by position, hot pixels left out where they are known [DN]."""
     level_error_dn: float
     """Its standard error, the worst position [DN]."""
     level_sigma_dn: float
@@ -83,6 +83,8 @@ class DarkFit:
     """(F,) power at f_y = 0 over the power of white noise, by f_x [1]."""
     plot: PlotPoints
     """Probability plot of the residuals with dither [DN]."""
+    distortion: Distortion
+    """What makes the plotted residuals differ from the noise itself."""
     lowest_fraction: float
     """Share of values at the lowest one [1]."""
 
@@ -183,7 +185,8 @@ def fit_dark(sums: DarkSums, *, seed: int = 0) -> DarkFit:
     row, row_banding, row_spectrum = line_noise(sums.row_means_dn, pixel.value, width)
     column, column_banding, column_spectrum = line_noise(sums.column_means_dn, pixel.value, height)
     generator = np.random.default_rng(seed)
-    shape, scale, sigma, refused, fit, plot = _shape(parts, pixel, floor, sums, generator)
+    how = Distortion(len(sums.sample_dn), sums.whole_numbers, dithered=sums.whole_numbers)
+    shape, scale, sigma, refused, fit, plot = _shape(parts, pixel, floor, how, generator)
     level_error, level_sigma = _level_errors(sums, pixel.value, row.value, column.value)
     return DarkFit(
         iso=sums.iso,
@@ -206,6 +209,7 @@ def fit_dark(sums: DarkSums, *, seed: int = 0) -> DarkFit:
         row_spectrum=row_spectrum,
         column_spectrum=column_spectrum,
         plot=plot,
+        distortion=how,
         lowest_fraction=sums.lowest_fraction,
     )
 
@@ -227,13 +231,11 @@ def _shape(
     parts: Sequence[npt.NDArray[np.float32]],
     pixel: Measured,
     floor: float,
-    sums: DarkSums,
+    how: Distortion,
     generator: np.random.Generator,
 ) -> tuple[Measured, Measured, Measured, str, ShapeFit | None, PlotPoints]:
     """Return lambda, scale and sigma with errors, why lambda was refused, the fit, and the plot."""
-    frames = len(sums.sample_dn)
-    how = Distortion(frames, sums.whole_numbers, dithered=sums.whole_numbers)
-    stretch = math.sqrt(frames / (frames - 1))
+    stretch = math.sqrt(how.frames / (how.frames - 1))
 
     def dithered(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if not how.dithered:
@@ -248,7 +250,7 @@ def _shape(
     sigma_error = pixel.error / (2 * sigma) if sigma > 0 else math.sqrt(pixel.error)
     plain = sigma_per_scale(GAUSSIAN_SHAPE)
     gaussian = Measured(GAUSSIAN_SHAPE, 0.0), Measured(sigma / plain, sigma_error / plain), Measured(sigma, sigma_error)
-    if sigma < LOWEST_SHAPE_SIGMA_DN and sums.whole_numbers:
+    if sigma < LOWEST_SHAPE_SIGMA_DN and how.rounded:
         reason = (
             f"sigma is {sigma:.2f} DN, and below {LOWEST_SHAPE_SIGMA_DN} DN the steps of the converter hide the shape"
         )

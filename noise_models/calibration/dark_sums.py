@@ -41,6 +41,8 @@ class DarkSums:
     """(n, W) mean of every column of every frame [DN above offset]."""
     position_means_dn: FloatArray
     """(n, 2, 2) mean of every frame by position [DN above offset]."""
+    frame_means_dn: FloatArray
+    """(n or n + 1,) mean of every frame, that of the one held back last [DN]."""
     sample_rows: npt.NDArray[np.intp]
     """(R,) rows of which every pixel is kept, in pairs so that every position is among them."""
     sample_dn: npt.NDArray[np.float32]
@@ -96,12 +98,14 @@ def sum_darks(stack: FrameStack) -> DarkSums:
         )
     height, width = stack.info.shape
     if height < 16 or width < 16:
-        raise CalibrationError(f"The frames measure {width}x{height} pixels, but at least 16x16 are needed.")
+        raise CalibrationError(
+            f"The frames measure {width}x{height} pixels, but at least 16x16 are needed. Give whole frames."
+        )
     held = len(stack) - 1 if len(stack) >= _HOLD_BACK_FROM else len(stack)
     rows = _sample_rows(height, width)
     total = np.zeros((height, width), np.float32)
     offset = np.zeros((2, 2))
-    row_means, column_means, position_means, sample = [], [], [], []
+    row_means, column_means, position_means, frame_means, sample = [], [], [], [], []
     held_sample = held_rows = None
     lows, highs, fractions, whole = [], [], [], True
     for number, frame in enumerate(stack):
@@ -115,6 +119,7 @@ def sum_darks(stack: FrameStack) -> DarkSums:
         whole = whole and _is_whole(mosaic[rows])
         target = total if number < held else None
         row_mean, column_mean, position_mean = _add(mosaic, offset, target)
+        frame_means.append(float((offset + position_mean).mean()))
         if number >= held:
             held_sample, held_rows = _above(mosaic[rows], offset), row_mean
             continue
@@ -133,6 +138,7 @@ def sum_darks(stack: FrameStack) -> DarkSums:
         row_means_dn=np.array(row_means),
         column_means_dn=np.array(column_means),
         position_means_dn=np.array(position_means),
+        frame_means_dn=np.array(frame_means),
         sample_rows=rows,
         sample_dn=np.array(sample),
         held_back_dn=held_sample,

@@ -16,14 +16,14 @@ from noise_models.calibration.blind_gain import GainPerIso
 from noise_models.calibration.checks import Check, verdict
 from noise_models.calibration.dark_sums import sum_darks
 from noise_models.calibration.evidence import Evidence
-from noise_models.calibration.frames import FrameStack
+from noise_models.calibration.frames import FrameInfo, FrameStack
 from noise_models.calibration.linearity import fit_linearity
-from noise_models.calibration.maps import make_maps
+from noise_models.calibration.maps import MapsFile, make_maps
 from noise_models.calibration.points import Gains, make_points, modes_of
 from noise_models.calibration.stages import Progress, measure_darks, measure_gains
 from noise_models.fixed_pattern import FixedPattern
 from noise_models.pnnp_network import NoiseProxy
-from noise_models.profile import CameraProfile, Provenance, Scatter
+from noise_models.profile import CameraProfile, GainPoint, Provenance, Scatter
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,14 +34,19 @@ class Calibration:
 
     profile: CameraProfile
     """The camera."""
-    fixed_pattern: FixedPattern | None
-    """Its maps; None where none were asked for."""
+    maps: MapsFile | None
+    """Its maps, in a temporary file; None where none were asked for."""
     evidence: Evidence
     """Every fit behind the profile."""
     checks: tuple[Check, ...]
     """What was looked at, the grave first."""
     proxy: NoiseProxy | None = None
     """Trained on the dark frames, where that was asked for."""
+
+    @property
+    def fixed_pattern(self) -> FixedPattern | None:
+        """Its maps, read into memory; None where none were asked for."""
+        return None if self.maps is None else FixedPattern.load(self.maps.path)
 
     @property
     def go(self) -> bool:
@@ -74,9 +79,9 @@ class Calibration:
         profile = self.profile
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if self.fixed_pattern is not None:
+            if self.maps is not None:
                 maps = path.with_suffix(".npz")
-                self.fixed_pattern.save(maps)
+                self.maps.copy_to(maps)
                 profile = profile.model_copy(update={"fixed_pattern": maps.name})
             if self.proxy is not None:
                 weights = self.proxy.save(path.with_suffix(".pnnp.safetensors"))
@@ -130,7 +135,7 @@ def calibrate(
     darks, flats, checks = _sorted(stacks)
     info = darks[0].info
     black = None if info.black_dn is None else np.asarray(info.black_dn, np.float64)
-    white, bit_depth = _white(darks, flats, info.white_dn, info.bit_depth)
+    white, bit_depth = _white(flats, info, checks)
     with tempfile.TemporaryDirectory(prefix="denoise-calibrate-") as folder:
         measured = measure_darks(darks, black, white, Path(folder), checks, tell)
         read = {iso: measured.means[iso].fit for iso in sorted(measured.means)}
@@ -139,39 +144,14 @@ def calibrate(
             checks.append(Check("black level", "note", f"taken from the darks: {black.mean():.0f} DN", ""))
         gain_fits, sums, levels = measure_gains(flats, measured.fits, read, white, checks, tell)
         gains = Gains.of(gain_fits, photos, tuple(read))
-        checks += gains.checks
-        first = next(iter(read.values()))
-        saturation = gain_fits[0].saturation_dn if gain_fits else float(white - first.level_dn.mean())
         points, rates = make_points(read, measured.fits, gains, black)
         read_modes, row_modes = modes_of(points)
-        linear = [fit_linearity(sums[iso], levels[iso], saturation) for iso in sums]
-        tell("making the maps of the fixed pattern") if maps else None
-        pattern, pattern_evidence = (
-            make_maps(measured.means, read_modes.breaks_iso, flats, gain_fits, sums) if maps else (None, None)
-        )
-    temperatures = [value for stack in stacks for value in stack.temperatures_c]
-    profile = CameraProfile(
-        make=make or info.make or "unknown",
-        model=model or info.model or "camera",
-        geometry="mono" if info.cfa == "MONO" else "bayer",
-        cfa=info.cfa,  # pyright: ignore[reportArgumentType]
-        bit_depth=bit_depth,
-        black_dn=((black[0, 0], black[0, 1]), (black[1, 0], black[1, 1])),
-        white_dn=white,
-        points=points,
-        breaks_iso=read_modes.breaks_iso,
-        scatter=Scatter(ln_read=read_modes.scatter, ln_row=row_modes.scatter if row_modes else 0.0),
-        provenance=Provenance(
-            date=datetime.now(UTC).date().isoformat(),
-            sources=("denoise calibrate",),
-            tool_version=tool_version,
-            dark_frames=sum(len(stack) for stack in darks),
-            flat_frames=sum(len(stack) for stack in flats),
-            temperature_c=float(np.mean(temperatures)) if temperatures else None,
-            unverified=gains.unverified,
-            notes=gains.notes,
-        ),
-    )
+        maps_file = pattern = None
+        if maps:
+            tell("making the maps of the fixed pattern")
+            maps_file, pattern = make_maps(measured.means, read_modes.breaks_iso, flats, gain_fits, sums)
+    saturation = gain_fits[0].saturation_dn if gain_fits else white - float(read[min(read)].level_dn.mean())
+    linear = [fit_linearity(sums[iso], levels[iso], saturation) for iso in sums]
     evidence = Evidence(
         darks=tuple(measured.fits),
         read=read,
@@ -182,15 +162,70 @@ def calibrate(
         row_modes=row_modes,
         rates_dn_per_s=rates,
         fidelity=measured.fidelity,
-        pattern=pattern_evidence,
+        pattern=pattern,
         saturation_dn=saturation,
         dark_frames=sum(len(stack) for stack in darks),
         flat_frames=sum(len(stack) for stack in flats),
         notes=gains.notes,
     )
+    levels_dn = _Levels(black, white, bit_depth)
+    profile = _profile(stacks, make, model, levels_dn, points, evidence, gains.unverified, tool_version)
+    checks += [*gains.checks, *_passed([*checks, *gains.checks], bool(gain_fits))]
     order = {"stop": 0, "note": 1, "ok": 2}
-    checks += _passed(checks, bool(gain_fits))
-    return Calibration(profile, pattern, evidence, tuple(sorted(checks, key=lambda check: order[check.severity])))
+    checks.sort(key=lambda check: order[check.severity])
+    return Calibration(profile, maps_file, evidence, tuple(checks))
+
+
+@dataclass(frozen=True, eq=False)
+class _Levels:
+    """Of the converter."""
+
+    black_dn: FloatArray
+    """(2, 2) nominal black by position [DN]."""
+    white_dn: float
+    """Saturation [DN]."""
+    bit_depth: int
+    """[bit]."""
+
+
+def _profile(
+    stacks: Sequence[FrameStack],
+    make: str,
+    model: str,
+    levels: _Levels,
+    points: tuple[GainPoint, ...],
+    evidence: Evidence,
+    unverified: tuple[str, ...],
+    tool_version: str,
+) -> CameraProfile:
+    """Put the profile together."""
+    temperatures = [value for stack in stacks for value in stack.temperatures_c]
+    info, region, black = stacks[0].info, stacks[0].region, levels.black_dn
+    return CameraProfile(
+        make=make or info.make or "unknown",
+        model=model or info.model or "camera",
+        variant=region.name if region else "",  # a part of a sensor is not the profile of the camera
+        geometry="mono" if info.cfa == "MONO" else "bayer",
+        cfa=info.cfa,  # pyright: ignore[reportArgumentType]
+        bit_depth=levels.bit_depth,
+        black_dn=((black[0, 0], black[0, 1]), (black[1, 0], black[1, 1])),
+        white_dn=levels.white_dn,
+        points=points,
+        breaks_iso=evidence.read_modes.breaks_iso,
+        scatter=Scatter(
+            ln_read=evidence.read_modes.scatter, ln_row=evidence.row_modes.scatter if evidence.row_modes else 0.0
+        ),
+        provenance=Provenance(
+            date=datetime.now(UTC).date().isoformat(),
+            sources=("denoise calibrate",),
+            tool_version=tool_version,
+            dark_frames=evidence.dark_frames,
+            flat_frames=evidence.flat_frames,
+            temperature_c=float(np.mean(temperatures)) if temperatures else None,
+            unverified=unverified,
+            notes=evidence.notes,
+        ),
+    )
 
 
 def _silent(text: str) -> None:
@@ -220,17 +255,23 @@ def _sorted(stacks: Sequence[FrameStack]) -> tuple[list[FrameStack], list[FrameS
     return usable, [stack for stack in flats if len(stack) >= 2], checks
 
 
-def _white(
-    darks: Sequence[FrameStack], flats: Sequence[FrameStack], stated: float | None, bit_depth: int | None
-) -> tuple[float, int]:
-    """Return white [DN] and the converter's depth [bit], from the brightest flat where no file states them."""
-    if stated is not None:
-        return stated, bit_depth or max(8, int(np.ceil(np.log2(stated + 1))))
-    by_light = sorted(flats or darks, key=lambda stack: (stack.photons_per_pixel or 0.0, stack.exposure_s))
-    brightest = by_light[-1]
-    highest = float(brightest.read(brightest.paths[0]).mosaic.max())
-    depth = min(max(8, int(np.ceil(np.log2(highest + 1)))), 16)
-    return 2.0**depth - 1, depth
+def _white(flats: Sequence[FrameStack], info: FrameInfo, checks: list[Check]) -> tuple[float, int]:
+    """Return white [DN] and the converter's depth [bit], from the brightest flats where no file states them."""
+    if info.white_dn is not None:
+        return info.white_dn, info.bit_depth or max(8, int(np.ceil(np.log2(info.white_dn + 1))))
+    depth, why = 16, "no flat frame shows it"
+    if flats:
+        by_light = sorted(flats, key=lambda stack: (stack.photons_per_pixel or 0.0, stack.exposure_s))
+        brightest = {stack.iso: stack for stack in by_light}.values()
+        highest = max(float(frame.mosaic.max()) for stack in brightest for frame in stack)
+        depth = min(max(8, int(np.ceil(np.log2(highest + 1)))), 16)
+        why = f"the highest value of the brightest flats is {highest:.0f} DN"
+    white = 2.0**depth - 1
+    checks.append(
+        Check("white level", "note", f"no file states it; {white:.0f} DN is assumed, because {why}",
+              "If the converter reaches another one, add a pair of overexposed flats.")
+    )  # fmt: skip
+    return white, depth
 
 
 def _passed(checks: Sequence[Check], has_flats: bool) -> list[Check]:

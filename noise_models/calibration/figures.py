@@ -14,7 +14,7 @@ from scipy.special import ndtri
 
 from noise_models.base import CalibrationError
 from noise_models.calibration.estimate import Calibration
-from noise_models.tukey_lambda import quantile
+from noise_models.calibration.probability_plot import PlotPoints, distorted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,8 +130,20 @@ def read_noise(found: Calibration) -> str:
             axis.axvline(edge, color=_FAINT, ls="--", lw=0.8)
     axes[-1].set_xlabel("ISO")
     _ticks(axes[-1], iso)
+    for axis in axes:
+        _label_logarithmic(axis)
     _legend(axes[0])
     return _svg(figure, "Read noise")
+
+
+def _label_logarithmic(axis: Axes) -> None:
+    """Label 1, 2 and 5 of every decade of the ordinate, so that one of less than a decade has labels too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _ticks(axis: Axes, iso: FloatArray) -> None:
@@ -149,7 +161,8 @@ def probability(found: Calibration) -> str:
     share, values = plot.probability[few], plot.values[few]
     z = ndtri(share)
     gaussian = z * np.sqrt(chosen.pixel_variance_dn2.value + 1 / 12)
-    law = chosen.read_scale_dn.value * quantile(share, chosen.read_lambda.value)
+    seen = PlotPoints(values, share, plot.weight[few])
+    law = distorted(chosen.read_lambda.value, chosen.read_scale_dn.value, chosen.distortion, seen).values
     axis.plot(z, values, "o", ms=2.5, color=_INK, label="measured")
     axis.plot(z, gaussian, lw=1, color=_FAINT, label=f"Gaussian, R² = {chosen.gaussian_r2:.5f}")
     label = f"Tukey-lambda {chosen.read_lambda.value:+.3f}, R² = {chosen.r2:.5f}"

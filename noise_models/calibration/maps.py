@@ -3,31 +3,58 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from noise_models.calibration.evidence import PatternEvidence
+from noise_models.calibration.evidence import PatternEvidence, SmallMap
 from noise_models.calibration.fixed_pattern import (
     MeanDark,
     Response,
-    Shading,
     fit_response,
     fit_shading,
-    hot_pixels,
     rounded,
+    shading_weights,
 )
 from noise_models.calibration.flat_sums import FlatSums
 from noise_models.calibration.frames import FrameStack
 from noise_models.calibration.gain import HIGHEST_SHARE, GainFit
-from noise_models.fixed_pattern import FixedPattern
+from noise_models.fixed_pattern import map_in, maps_archive
+
+FloatArray = npt.NDArray[np.float64]
 
 _TEXTURE: Final = 0.05
 _LEAST_SHARE: Final = 0.15
 _PICTURE_PIXELS: Final = 160
+
+
+class MapsFile:
+    """The maps of a calibration in a temporary ``.npz``, which goes with this object; they need not fit in memory."""
+
+    def __init__(self) -> None:
+        handle, name = tempfile.mkstemp(prefix="denoise-maps-", suffix=".npz")
+        os.close(handle)
+        self.path = Path(name)
+        """Where it lies."""
+        weakref.finalize(self, self.path.unlink, missing_ok=True)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy it, whole or not at all."""
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            shutil.copyfile(self.path, partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def make_maps(
@@ -36,8 +63,8 @@ def make_maps(
     flats: Sequence[FrameStack],
     gains: Sequence[GainFit],
     sums: Mapping[float, Sequence[FlatSums]],
-) -> tuple[FixedPattern, PatternEvidence]:
-    """Make the maps of a sensor.
+) -> tuple[MapsFile, PatternEvidence]:
+    """Make the maps of a sensor, each written before the next is made.
 
     Parameters
     ----------
@@ -52,57 +79,79 @@ def make_maps(
 
     Returns
     -------
-    FixedPattern, PatternEvidence
-        The maps, and what the report shows of them.
+    MapsFile, PatternEvidence
+        The maps of a `FixedPattern`, and what the report shows of them.
     """
     edges = [0.0, *breaks_iso, float("inf")]
     modes = [[means[iso] for iso in sorted(means) if low <= iso < high] for low, high in itertools.pairwise(edges)]
-    shape = next(iter(means.values())).mean_dn.shape
+    file = MapsFile()
+    with maps_archive(file.path) as archive:
+        hot, hot_density = _write_hot(archive, means)
+        dead, prnu = _write_response(archive, means, flats, gains, sums)
+        shading, dsnu, kept = _write_shading(archive, [mode for mode in modes if mode])
+    return file, PatternEvidence(dsnu, kept, prnu, hot, dead, shading, hot_density)
+
+
+def _write_hot(archive: ZipFile, means: Mapping[float, MeanDark]) -> tuple[int, SmallMap]:
+    """Write the map of hot pixels; return their number and a picture of their density."""
+    shape = next(iter(means.values())).shape
     hot = np.zeros(shape, bool)
     for mean in means.values():
-        hot |= hot_pixels(mean)
-    shadings = [fit_shading(mode) for mode in modes if mode]
-    response = _response(means, flats, gains, sums)
-    last = max(means)
-    picture = _shading_at(shadings[-1], last)
-    pattern = _pattern(shadings, response, hot, last)
+        hot.reshape(-1)[mean.hot] = True
+    with map_in(archive, "hot", shape, bool) as put:
+        put(hot)
     cells = _small(hot.astype(np.float32))
-    per_cell = hot.size / cells.size
-    return pattern, PatternEvidence(
-        dsnu_dn=tuple(item.dsnu_dn for item in shadings),
-        kept=tuple(item.kept for item in shadings),
-        prnu=response.prnu_sigma if response else None,
-        hot=int(hot.sum()),
-        dead=int(response.dead.sum()) if response else 0,
-        shading=_small(picture),
-        hot_density=cells * np.float32(per_cell),
-    )
+    return int(hot.sum()), cells * np.float32(hot.size / cells.size)
 
 
-def _shading_at(shading: Shading, iso: float) -> npt.NDArray[np.float32]:
-    picture = shading.at_zero_dn.copy()
-    if shading.per_iso_dn is not None:
-        picture += shading.per_iso_dn * np.float32(iso)
-    return picture
+def _write_response(
+    archive: ZipFile,
+    means: Mapping[float, MeanDark],
+    flats: Sequence[FrameStack],
+    gains: Sequence[GainFit],
+    sums: Mapping[float, Sequence[FlatSums]],
+) -> tuple[int, float | None]:
+    """Write how pixels answer to light, zeros where no flat shows it; return how many are dead, and the PRNU."""
+    shape = next(iter(means.values())).shape
+    response = _response(means, flats, gains, sums)
+    with map_in(archive, "dead", shape, bool) as put:
+        put(response.dead if response else np.zeros(shape, bool))
+    with map_in(archive, "prnu", shape, np.float32) as put:
+        put(response.prnu if response else np.zeros(shape, np.float32))
+    return (int(response.dead.sum()), response.prnu_sigma) if response else (0, None)
 
 
-def _pattern(
-    shadings: Sequence[Shading], response: Response | None, hot: npt.NDArray[np.bool_], last_iso: float
-) -> FixedPattern:
-    zero = np.stack([rounded(item.at_zero_dn) for item in shadings])
-    slope = None
-    if any(item.per_iso_dn is not None for item in shadings):
-        slope = np.zeros_like(zero)
-        for target, item in zip(slope, shadings, strict=True):
-            if item.per_iso_dn is not None:
-                target[...] = rounded(item.per_iso_dn, last_iso)
-    return FixedPattern(
-        dark_shading_dn=zero,
-        prnu=response.prnu if response else np.zeros(hot.shape, np.float32),
-        hot=hot,
-        dead=response.dead if response else np.zeros(hot.shape, bool),
-        dark_shading_dn_per_iso=slope,
-    )
+def _write_shading(
+    archive: ZipFile, modes: Sequence[Sequence[MeanDark]]
+) -> tuple[SmallMap, tuple[float, ...], tuple[float, ...]]:
+    """Write the dark shading of every mode; return a picture of it at the highest ISO, and by mode DSNU and kept."""
+    shape = (len(modes), *modes[0][0].shape)
+    weighted = [(mode, shading_weights(mode)) for mode in modes]
+    last_iso = modes[-1][-1].fit.iso
+    with map_in(archive, "dark_shading_dn", shape, np.float32) as put:
+        found = [_put_shading(put, mode, weights.at_zero, 1.0) for mode, weights in weighted]
+    picture, dsnu, kept = zip(*found, strict=True)
+    if all(weights.per_iso is None for _, weights in weighted):
+        return picture[-1], dsnu, kept
+    with map_in(archive, "dark_shading_dn_per_iso", shape, np.float32) as put:
+        growth = np.float32(0)
+        for mode, weights in weighted:
+            if weights.per_iso is None:
+                growth = np.float32(0)
+                put(np.zeros(shape[1:], np.float32))
+            else:
+                growth, _, _ = _put_shading(put, mode, weights.per_iso, last_iso)
+    return picture[-1] + growth * np.float32(last_iso), dsnu, kept
+
+
+def _put_shading(
+    put: Callable[[SmallMap], None], mode: Sequence[MeanDark], weights: FloatArray, largest_iso: float
+) -> tuple[SmallMap, float, float]:
+    """Write one map of one mode; return a picture of it, its DSNU, and how much of that was kept."""
+    shading = fit_shading(mode, weights)
+    picture = _small(shading.values)
+    put(rounded(shading.values, largest_iso))
+    return picture, shading.dsnu, shading.kept
 
 
 def _response(
@@ -127,7 +176,7 @@ def _response(
     if best is None:
         return None
     _, stack, gain = best
-    return fit_response(stack, means[gain.iso].mean_dn, gain.gain_dn_per_e.value, gain.intercept_dn2.value)
+    return fit_response(stack, means[gain.iso], gain.gain_dn_per_e.value, gain.intercept_dn2.value)
 
 
 def _small(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def with_error(value: float | None, error: float | None) -> tuple[str, str]:
     if value is None:
         return "not measured", ""
     if not error:
-        return f"{value:.4g}", ""
+        return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}", ""
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f}", f"{error:.{digits}f}"
 
@@ -120,13 +121,23 @@ def render(found: Calibration) -> str:
 
 
 def write_report(found: Calibration, path: Path) -> Path:
-    """Write the page whole or not at all, and return where it lies; errors as `render`."""
+    """Write the page whole or not at all, and return where it lies.
+
+    Raises
+    ------
+    CalibrationError
+        As `render`; or if the place cannot be written to.
+    """
     text = render(found)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise CalibrationError(
+            f"The report {path} cannot be written: {error.strerror or error}. Pass another --report."
+        ) from error
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from noise_models.calibration.checks import Check, check_dark, check_flats, chec
 from noise_models.calibration.dark import DarkFit, fit_dark
 from noise_models.calibration.dark_sums import sum_darks
 from noise_models.calibration.fidelity import Distance, compare
-from noise_models.calibration.fixed_pattern import MeanDark
+from noise_models.calibration.fixed_pattern import MeanDark, hot_pixels
 from noise_models.calibration.flat_sums import FlatSums, sum_flats
 from noise_models.calibration.frames import FrameStack
 from noise_models.calibration.gain import GainFit, fit_gain
@@ -49,26 +49,35 @@ def measure_darks(
 ) -> Darks:
     """Read every stack of darks once; of each ISO, one stack's mean frame is kept, on disk."""
     chosen = {iso: _stands_for([stack for stack in stacks if stack.iso == iso]) for iso in {s.iso for s in stacks}}
-    fits, means, fidelity = [], {}, {}
+    found = Darks([], {}, {})
     for number, stack in enumerate(stacks):
         tell(f"dark frames {number + 1}/{len(stacks)}: ISO {stack.iso:g}, {stack.exposure_s:g} s, {len(stack)} frames")
-        sums = sum_darks(stack)
-        refuse_light(sums, black, white)
-        fit = fit_dark(sums)
-        fits.append(fit)
-        checks += check_dark(sums, fit)
-        if chosen[stack.iso] is not stack:
-            continue
-        checks += check_read(fit)
-        fidelity[stack.iso] = compare(sums, fit)
-        mean = sums.mean_dn
-        for row in (0, 1):
-            for column in (0, 1):
-                mean[row::2, column::2] += np.float32(sums.offset_dn[row, column])
-        place = folder / f"{number}.npy"
-        np.save(place, mean)
-        means[stack.iso] = MeanDark(np.load(place, mmap_mode="r"), fit)
-    return Darks(fits, means, fidelity)
+        stands_for_iso = chosen[stack.iso] is stack
+        _measure_stack(stack, found, black, white, checks, folder / str(number) if stands_for_iso else None)
+    return found
+
+
+def _measure_stack(
+    stack: FrameStack,
+    found: Darks,
+    black: FloatArray | None,
+    white: float,
+    checks: list[Check],
+    place: Path | None,
+) -> None:
+    """Read one stack; where a place is given, it stands for its ISO."""
+    sums = sum_darks(stack)
+    refuse_light(sums, black, white, stack.paths)
+    fit = fit_dark(sums)
+    hot, lift_dn = hot_pixels(sums, fit)
+    fit = replace(fit, level_dn=fit.level_dn - lift_dn)  # the level is that of ordinary pixels
+    found.fits.append(fit)
+    checks += check_dark(sums, fit)
+    if place is None:
+        return
+    checks += check_read(fit)
+    found.fidelity[stack.iso] = compare(sums, fit)
+    found.means[stack.iso] = MeanDark.keep(sums, fit, hot, place)
 
 
 def _stands_for(stacks: Sequence[FrameStack]) -> FrameStack:

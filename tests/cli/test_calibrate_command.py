@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,20 @@ def test_a_place_that_cannot_be_written_to(frames: Path, tmp_path: Path) -> None
     result = call("calibrate", "--darks", frames / "darks", "-o", tmp_path / "file" / "camera.json", "--quiet")
     assert result.exit_code == 1
     assert "cannot be written" in result.output
+    page = tmp_path / "file" / "camera.html"
+    result = call("calibrate", "--darks", frames / "darks", "-o", tmp_path / "c.json", "--report", page, "--quiet")
+    assert result.exit_code == 1
+    assert "report" in result.output
+    assert "cannot be written" in result.output
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_no_room_for_temporary_files(frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    result = call("calibrate", "--darks", frames / "darks", "-o", tmp_path / "camera.json", "--quiet")
+    assert result.exit_code == 1
+    assert "TMPDIR" in result.output
+    assert not (tmp_path / "camera.json").exists()
 
 
 def test_nothing_to_measure_and_a_region_not_understood() -> None:

@@ -91,6 +91,15 @@ def test_light_in_the_darks_is_refused():
         of(sensor, sensor.darks())
 
 
+@pytest.mark.parametrize("states_levels", [True, False])
+def test_one_dark_frame_with_light_in_it_is_named(states_levels):
+    sensor = SimulatedSensor(ONE, shape=(96, 96), states_levels=states_levels)
+    files = sensor.darks()
+    files[3] = FrameFile(Path("dark_800_0.01_400_003"), "dark")  # 400 electrons: 2 % of the range
+    with pytest.raises(CalibrationError, match=r"hold light.*dark_800_0.01_400_003 is 8\d\d DN.*others 51\d DN"):
+        of(sensor, [*files, *sensor.flats()])
+
+
 def test_clipped_darks_are_no_go_and_nothing_is_written(tmp_path):
     sensor = SimulatedSensor(ONE, shape=(96, 96), black=0.0, bias=np.zeros((2, 2)))
     found = of(sensor, sensor.darks())
@@ -170,6 +179,28 @@ def test_levels_that_no_file_states_come_from_the_frames():
     assert found.profile.id == "some-thing"
 
 
+def test_a_tail_cut_off_at_zero_is_named():
+    sensor = SimulatedSensor({800: Truth(3.0, 20.0, -0.2, 1.0)}, black=100, shape=(192, 192))  # zero is 5 sigma below
+    found = of(sensor, sensor.darks())
+    check = next(check for check in found.checks if check.name == "dark frames not clipped")
+    assert check.severity == "note"
+    assert "are 0 DN" in check.found
+    assert "dark frames not clipped" not in names(of(SimulatedSensor(ONE, shape=(192, 192)), sensor.darks()))
+
+
+def test_white_is_found_wherever_the_brightest_frame_stands():
+    sensor = SimulatedSensor(ONE, shape=(96, 96), cfa="MONO", states_levels=False)
+    flats = sensor.flats((0.1, 0.3, 0.5, 0.65))
+    alike = [replace(file, exposure_s=0.01) for file in flats]  # no metadata: one stack, the darkest first
+    found = of(sensor, [*sensor.darks(), *alike])
+    assert (found.profile.white_dn, found.profile.bit_depth) == (16383, 14)
+    assert found.profile.points[0].gain_dn_per_e == pytest.approx(A7S2[800].gain, rel=0.05)
+    assert "white level" in names(found)
+    darks_alone = of(sensor, sensor.darks())
+    assert darks_alone.profile.white_dn == 65535
+    assert "no flat frame" in next(check.found for check in darks_alone.checks if check.name == "white level")
+
+
 def test_table_of_png_frames(tmp_path):
     sensor = SimulatedSensor({100: Truth(0.3, 3.0, 0.14, 0.3)}, shape=(96, 96), white=4095, black=64)
     lines = ["file,kind,exposure_ns,photons_per_pixel"]
@@ -243,6 +274,7 @@ def test_regions():
             Region.parse(text)
     sensor = SimulatedSensor(ONE, shape=(64, 96), cfa="MONO")
     found = calibrate(group(sensor.darks(5), sensor, region=region), maps=False)
+    assert found.profile.variant == "A"
     assert np.abs(found.profile.points[0].bias_dn).max() < 1
     assert found.profile.points[0].read_sigma_dn == pytest.approx(A7S2[800].sigma, rel=0.05)
     with pytest.raises(CalibrationError, match="Correct --region"):

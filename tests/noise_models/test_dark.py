@@ -35,6 +35,13 @@ def test_found_again(truth):
     assert not fit.shape_refused
 
 
+def test_the_fitted_law_passes_through_the_plotted_points_where_rounding_and_dither_are_large():
+    fit = dark_of(SimulatedSensor({100: Truth(0.02, 0.8, 0.14, 0.2)}, seed=5, shape=(256, 256), dsnu=0.0), 17)
+    law = distorted(fit.read_lambda.value, fit.read_scale_dn.value, fit.distortion, fit.plot).values
+    within = np.abs(fit.plot.probability - 0.5) < 0.5 - 1e-5  # some ten values lie beyond, of 10**6
+    assert np.abs(law - fit.plot.values)[within].max() < 0.15 * 0.8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("truth", [A7S2[100], A7S2[1600], D850], ids=["100", "1600", "d850"])
 def test_three_errors_cover_the_truth(truth):

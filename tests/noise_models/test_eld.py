@@ -92,7 +92,7 @@ def test_a_light_frame_has_mean_and_variance_of_the_noise_level(sony: CameraProf
 def test_parameters_stray_jointly_by_the_scatter_within_their_gain_mode() -> None:
     profile = load_profile("sony-a7s2").model_copy(update={"scatter": Scatter(ln_read=0.26, ln_row=0.29)})
     generator = torch.Generator().manual_seed(2)
-    points = [EldNoise(profile).draw_point(2000, generator) for _ in range(1500)]
+    points = EldNoise(profile).draw_points([2000] * 1500, generator)
     here = profile.at(2000)
     for name, sigma in (("read_scale_dn", 0.26), ("row_sigma_dn", 0.29)):
         logs = np.log([getattr(point, name) / getattr(here, name) for point in points])
@@ -100,7 +100,7 @@ def test_parameters_stray_jointly_by_the_scatter_within_their_gain_mode() -> Non
         assert logs.std() == pytest.approx(sigma, rel=4 / math.sqrt(3000))
     assert {point.read_lambda for point in points} == {here.read_lambda}
     assert {point.gain_dn_per_e for point in points} == {here.gain_dn_per_e}
-    assert EldNoise(profile, {"scatter"}).draw_point(2000, generator) == here
+    assert EldNoise(profile, {"scatter"}).draw_points([2000], generator) == [here]
 
 
 def test_dark_current_grows_with_exposure(sony: CameraProfile) -> None:

@@ -171,6 +171,8 @@ def test_exposures_are_drawn_where_the_camera_was_measured() -> None:
         ({"schema_version": 7}, "schema 7, but this version reads up to 1.*Update"),
         ({"schema_version": 0}, "schema_version 0"),
         ({"white_dn": math.nan}, "finite"),
+        ({"points": (point(100, gain_dn_per_e=1e12),)}, "gain_dn_per_e at ISO 100 is .* more than the whole range"),
+        ({"points": (point(100, row_sigma_dn=9000.0),)}, "row_sigma_dn at ISO 100"),
     ],
 )
 def test_a_profile_of_nonsense_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -225,6 +227,22 @@ def test_a_fixed_pattern_lies_beside_its_profile(tmp_path: Path) -> None:
     (tmp_path / "acme-one.npz").unlink()
     with pytest.raises(ProfileError, match="beside its profile"):
         again.load_fixed_pattern()
+
+
+def test_a_photograph_reads_only_the_maps_of_its_gain_mode(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).normal(size=(2, 40, 60)).astype(np.float32)
+    pattern = FixedPattern(maps, maps[0], maps[0] > 2, maps[0] < -2, dark_shading_dn_per_iso=maps * 1e-3)
+    pattern.save(tmp_path / "acme-one.npz")
+    for mode in (0, 1):
+        alone = FixedPattern.load(tmp_path / "acme-one.npz", mode=mode)
+        assert alone.dark_shading_dn.shape == (1, 40, 60)
+        np.testing.assert_array_equal(alone.shading_dn(400, mode), pattern.shading_dn(400, mode))
+        np.testing.assert_array_equal(alone.hot | alone.dead, pattern.hot | pattern.dead)
+    whole = (tmp_path / "acme-one.npz").read_bytes()
+    middle = len(whole) // 2
+    (tmp_path / "acme-one.npz").write_bytes(whole[:middle] + bytes(99) + whole[middle + 99 :])
+    with pytest.raises(ProfileError, match="beside its profile"):
+        FixedPattern.load(tmp_path / "acme-one.npz")
 
 
 def test_maps_of_different_sizes_are_refused() -> None:

@@ -14,6 +14,7 @@ from noise_models.calibration.frames import group
 pytest.importorskip("matplotlib", reason="the report needs the extra [report]")
 pytest.importorskip("jinja2", reason="the report needs the extra [report]")
 
+from noise_models.calibration.figures import read_noise
 from noise_models.calibration.report import render, with_error, write_report
 
 
@@ -40,6 +41,13 @@ def full():
     sensor = SimulatedSensor({iso: A7S2[iso] for iso in (800, 1600)}, shape=(96, 96))
     files = [*sensor.darks(6), *sensor.darks(3, 1.0), *sensor.flats()]
     return calibrate(group(files, sensor), make="<Sim>", model="A & B")
+
+
+def test_the_ordinate_of_a_single_iso_has_labels():
+    sensor = SimulatedSensor({800: A7S2[800]}, shape=(96, 96))  # read 3.5 DN, row 0.57 DN: less than a decade
+    svg = read_noise(calibrate(group(sensor.darks(4), sensor), maps=False))
+    labels = {float(text) for text in re.findall(r"<text[^>]*>([\d.]+)</text>", svg)}
+    assert {1.0, 2.0} <= labels
 
 
 def test_page_holds_every_figure_and_asks_for_nothing(full, tmp_path):
