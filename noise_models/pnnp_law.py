@@ -1,0 +1,97 @@
+"""What law a proxy's noise obeys, computed instead of drawn: tables of both branches, and convolutions of their laws."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from noise_models.pnnp_losses import EmpiricalLaw
+from noise_models.pnnp_network import REACH_SIGMAS, ModeProxy
+
+_NODES: Final = 301
+_CELLS: Final = 4096
+_CELLS_A_SIGMA: Final = 32
+_MOST_TURNS: Final = 32.0
+"""Frequencies up to here are enough if the core of the noise is wider than a sixth of its standard deviation
+[1/sigma]."""
+_EVERY: Final = 2
+"""Of the nodes, so many-th ones are enough for the sum over other frames, whose parts are small."""
+
+
+class Curves:
+    """Both branches of a mode at evenly spaced nodes of their Gaussian input, their means taken out.
+
+    Parameters
+    ----------
+    mode : ModeProxy
+        The gradient flows to its parameters.
+    """
+
+    def __init__(self, mode: ModeProxy) -> None:
+        self._mode = mode
+        nodes = torch.linspace(-REACH_SIGMAS, REACH_SIGMAS, _NODES).to(mode.log_scale)
+        self._weights = torch.softmax(-nodes.double().square() / 2, 0)
+        curves = [branch.curve(nodes).double() for branch in (mode.dependent, mode.independent)]
+        # Residuals do not show the mean, so nothing else would hold it.
+        self._dependent, self._independent = (curve - (curve * self._weights).sum() for curve in curves)
+
+    def residuals(self, iso: float, sigma_dn: float, frames: int, *, rounded: bool) -> EmpiricalLaw:
+        """Return the law of what residuals of the proxy's dark frames look like.
+
+        Parameters
+        ----------
+        iso : float
+            Sensitivity [ISO].
+        sigma_dn : float
+            Standard deviation of the real residuals: the unit of the law [DN].
+        frames : int
+            Number n of frames whose mean was taken off; 0 if none was.
+        rounded : bool
+            Whether each frame was rounded, and dither added to the residuals.
+
+        Returns
+        -------
+        EmpiricalLaw
+            On even places from -64 to 64 [sigma]; the gradient flows through its shares.
+
+        Notes
+        -----
+        r = ((1 - 1/n) x - (x_2 + ... + x_n) / n) sqrt(n / (n - 1)) + dither, x = K f_dep + f_ind + rounding      (1)
+
+        The characteristic function of a sum is the product of those of its parts                                (2)
+        """
+        gain = self._mode.gain_at(iso).double()
+        spread = math.sqrt(frames / (frames - 1)) if frames > 1 else 1.0
+        own = spread * (1 - 1 / frames) / sigma_dn if frames > 1 else 1 / sigma_dn
+        turns = 2 * math.pi * torch.fft.rfftfreq(_CELLS, 1 / _CELLS_A_SIGMA, dtype=torch.float64, device=gain.device)
+        low = turns[turns < _MOST_TURNS]
+        whole = self._transform(low * own * gain, low * own)  # (2)
+        if frames > 1:
+            other = low * -(spread / frames / sigma_dn)
+            one = self._transform(other * gain, other, _EVERY)
+            whole = whole * (one * _even(other) if rounded else one) ** (frames - 1)
+        if rounded:
+            whole = whole * _even(low * own) * _even(low / sigma_dn)
+        whole = whole * _even(low / _CELLS_A_SIGMA)  # what a cell holds, not the density in its middle
+        whole = torch.cat([whole, whole.new_zeros(len(turns) - len(low))]).conj()
+        masses = torch.fft.fftshift(torch.fft.irfft(whole, _CELLS)).clamp_min(1e-15)
+        shares = torch.cumsum(masses, 0)
+        edges = (torch.arange(_CELLS + 1, dtype=torch.float64, device=gain.device) - _CELLS / 2 - 0.5) / _CELLS_A_SIGMA
+        return EmpiricalLaw(edges, torch.cat([shares.new_zeros(1), shares]) / shares[-1])
+
+    def _transform(self, dependent: Tensor, independent: Tensor, every: int = 1) -> Tensor:
+        """Return the characteristic function of one frame's noise at frequencies (F,) of either branch."""
+        weights = self._weights[::every] / self._weights[::every].sum()
+        product = torch.ones((), dtype=torch.complex128)
+        for curve, turns in ((self._dependent, dependent), (self._independent, independent)):
+            angles = turns[:, None] * curve[::every]
+            product = product * torch.complex(torch.cos(angles) @ weights, torch.sin(angles) @ weights)
+        return product
+
+
+def _even(turns: Tensor) -> Tensor:
+    """Return the characteristic function of a number even from -1/2 to 1/2."""
+    return torch.sinc(turns / (2 * math.pi))

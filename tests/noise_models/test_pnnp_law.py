@@ -1,0 +1,89 @@
+"""The law of a proxy's residuals, computed: what drawing shows, and gradients as differences show them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from noise_models.gain_point import GainPoint
+from noise_models.pnnp_law import Curves
+from noise_models.pnnp_losses import EmpiricalLaw
+from noise_models.pnnp_network import ModeProxy
+from noise_models.pnnp_training import PixelNoise, PixelNoiseSource, ProxyLearner
+
+ISO, SIGMA_DN = 800.0, 3.0
+POINT = GainPoint(iso=ISO, gain_dn_per_e=0.8, read_scale_dn=1.5, read_lambda=0.1)
+
+
+def heavy_mode() -> ModeProxy:
+    """Return a proxy with tails before the amplifier and a slope that is not even after it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        mode = ModeProxy.begin([POINT])
+        nodes = torch.linspace(-5, 5, 501)
+        mode.dependent.follow(nodes, 2.0 * torch.sinh(0.7 * nodes), rounds=60)
+        mode.independent.follow(nodes, 1.5 * nodes + 0.3 * nodes.square(), rounds=60)
+    return mode
+
+
+@pytest.mark.parametrize(("frames", "rounded"), [(0, False), (0, True), (2, True), (11, True), (5, False)])
+def test_the_law_is_that_of_residuals_of_drawn_frames(frames: int, rounded: bool):
+    mode, count, generator = heavy_mode(), 200_000, torch.Generator().manual_seed(2)
+    many = torch.linspace(-6, 6, 4001)
+    weights = torch.softmax(-many.square() / 2, 0)
+    with torch.no_grad():
+        law = Curves(mode).residuals(ISO, SIGMA_DN, frames, rounded=rounded)
+        curves = [branch.curve(many) for branch in (mode.dependent, mode.independent)]
+        means = [float((curve * weights).sum()) for curve in curves]
+        fields = torch.randn((2, max(frames, 1) * count), generator=generator)
+        drawn = mode.gain_at(ISO) * (mode.dependent.curve(fields[0]) - means[0])
+        drawn += mode.independent.curve(fields[1]) - means[1]
+    if rounded:
+        drawn += torch.rand(len(drawn), generator=generator) - 0.5
+    residual = drawn.view(-1, count)[0]
+    if frames:
+        residual = (residual - drawn.view(frames, count).mean(0)) * math.sqrt(frames / (frames - 1))
+    if rounded:
+        residual = residual + torch.rand(count, generator=generator) - 0.5
+    places = torch.linspace(-4, 4, 81, dtype=torch.float64)
+    found = EmpiricalLaw.of(residual / SIGMA_DN).cumulated(places.float()).double()
+    expected = law.cumulated(places)
+    # The largest distance of two cumulated laws: Kolmogorov's 99.99 % bound.
+    assert float((found - expected).abs().max()) < 2.2 / math.sqrt(count)
+    share = torch.tensor([1e-3, 1 - 1e-3], dtype=torch.float64)
+    beyond = [float((residual / SIGMA_DN < law.quantiles(share)[0]).sum()), float((residual / SIGMA_DN > law.quantiles(share)[1]).sum())]
+    assert beyond == pytest.approx([count * 1e-3] * 2, abs=4.5 * math.sqrt(count * 1e-3))
+
+
+def test_the_learners_gradient_agrees_with_differences_in_float64():
+    proxy_mode = heavy_mode().double()
+    generator = torch.Generator().manual_seed(3)
+    real = EmpiricalLaw.of(3.1 * torch.randn(50_000, generator=generator, dtype=torch.float64))
+    noise = PixelNoise(ISO, 0, real, 3.1, 7, True)
+
+    class OneMode(torch.nn.Module):
+        def mode(self, number: int) -> ModeProxy:
+            return proxy_mode
+
+    learner = ProxyLearner(OneMode(), [noise])  # pyright: ignore[reportArgumentType]
+    batch = PixelNoiseSource([noise]).draw(1, generator=generator)
+
+    def loss() -> torch.Tensor:
+        return learner.loss(batch, generator=generator)["total"]
+
+    loss().backward()
+    step = 1e-6
+    for name in ("dependent.tail.weight", "dependent.blocks.0.first.weight", "independent.head.bias"):
+        parameter = proxy_mode.get_parameter(name)
+        assert parameter.grad is not None
+        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            parameter += step * direction
+            above = float(loss())
+            parameter -= 2 * step * direction
+            below = float(loss())
+            parameter += step * direction
+        slope = (above - below) / (2 * step)
+        assert float((parameter.grad * direction).sum()) == pytest.approx(slope, rel=0.02), name
