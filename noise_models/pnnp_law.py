@@ -1,4 +1,4 @@
-"""What law a proxy's noise obeys, computed instead of drawn: tables of both branches, and convolutions of their laws."""
+"""What law a proxy's noise obeys, computed, not drawn: tables of both branches, and convolutions of their laws."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from noise_models.pnnp_losses import EmpiricalLaw
 from noise_models.pnnp_network import REACH_SIGMAS, ModeProxy
 
-_NODES: Final = 301
+_NODES: Final = 201
 _CELLS: Final = 4096
 _CELLS_A_SIGMA: Final = 32
-_MOST_TURNS: Final = 32.0
-"""Frequencies up to here are enough if the core of the noise is wider than a sixth of its standard deviation
+_MOST_TURNS: Final = 24.0
+"""Frequencies up to here are enough if the core of the noise is wider than a fifth of its standard deviation
 [1/sigma]."""
 _EVERY: Final = 2
 """Of the nodes, so many-th ones are enough for the sum over other frames, whose parts are small."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from noise_models.base import CalibrationError
-from noise_models.pnnp_losses import EmpiricalLaw, cdf_loss, centre_grid, density_loss, quantile_loss, tail_grid
 from noise_models.pnnp_law import Curves
+from noise_models.pnnp_losses import EmpiricalLaw, cdf_loss, centre_grid, density_loss, quantile_loss, tail_grid
 from noise_models.pnnp_network import NoiseProxy
 
 _FEWEST_BEYOND: Final = 10

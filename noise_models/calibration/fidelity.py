@@ -213,9 +213,7 @@ def neighbour_correlation(noise: Planes, kept: npt.NDArray[np.bool_]) -> tuple[f
     return found[0], found[1]
 
 
-def divergence(
-    real: npt.NDArray[np.floating], drawn: npt.NDArray[np.floating]
-) -> tuple[float, float, float, float]:
+def divergence(real: npt.NDArray[np.floating], drawn: npt.NDArray[np.floating]) -> tuple[float, float, float, float]:
     """Return how far two sets of numbers are from each other, over bins of 1 DN.
 
     Parameters

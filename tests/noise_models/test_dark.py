@@ -136,4 +136,3 @@ def test_divergence_of_two_samples_of_one_law_is_what_it_says_of_chance():
     # Twice the divergence over its scale is chi-square of some 30 bins: its mean over 40 pairs is known to 4 %; bins
     # of few values bring less than (1) says.
     assert np.mean(symmetric) == pytest.approx(np.mean([chance for *_, chance in found]), rel=0.2)
-

@@ -53,7 +53,10 @@ def test_the_law_is_that_of_residuals_of_drawn_frames(frames: int, rounded: bool
     # The largest distance of two cumulated laws: Kolmogorov's 99.99 % bound.
     assert float((found - expected).abs().max()) < 2.2 / math.sqrt(count)
     share = torch.tensor([1e-3, 1 - 1e-3], dtype=torch.float64)
-    beyond = [float((residual / SIGMA_DN < law.quantiles(share)[0]).sum()), float((residual / SIGMA_DN > law.quantiles(share)[1]).sum())]
+    beyond = [
+        float((residual / SIGMA_DN < law.quantiles(share)[0]).sum()),
+        float((residual / SIGMA_DN > law.quantiles(share)[1]).sum()),
+    ]
     assert beyond == pytest.approx([count * 1e-3] * 2, abs=4.5 * math.sqrt(count * 1e-3))
 
 
