@@ -32,11 +32,15 @@ class Curves:
 
     def __init__(self, mode: ModeProxy) -> None:
         self._mode = mode
-        nodes = torch.linspace(-REACH_SIGMAS, REACH_SIGMAS, _NODES).to(mode.log_scale)
-        self._weights = torch.softmax(-nodes.double().square() / 2, 0)
-        curves = [branch.curve(nodes).double() for branch in (mode.dependent, mode.independent)]
+        self._nodes = torch.linspace(
+            -REACH_SIGMAS, REACH_SIGMAS, _NODES, dtype=torch.float64, device=mode.log_scale.device
+        )
+        weights = torch.softmax(-self._nodes.square() / 2, 0)
+        curves = [
+            branch.curve(self._nodes.to(mode.log_scale)).double() for branch in (mode.dependent, mode.independent)
+        ]
         # Residuals do not show the mean, so nothing else would hold it.
-        self._dependent, self._independent = (curve - (curve * self._weights).sum() for curve in curves)
+        self._dependent, self._independent = (curve - (curve * weights).sum() for curve in curves)
 
     def residuals(self, iso: float, sigma_dn: float, frames: int, *, rounded: bool) -> EmpiricalLaw:
         """Return the law of what residuals of the proxy's dark frames look like.
@@ -83,15 +87,29 @@ class Curves:
         return EmpiricalLaw(edges, torch.cat([shares.new_zeros(1), shares]) / shares[-1])
 
     def _transform(self, dependent: Tensor, independent: Tensor, every: int = 1) -> Tensor:
-        """Return the characteristic function of one frame's noise at frequencies (F,) of either branch."""
-        weights = self._weights[::every] / self._weights[::every].sum()
+        """Return the characteristic function of one frame's noise at frequencies (F,) of either branch.
+
+        Notes
+        -----
+        Between two nodes a curve is straight and its values are equally likely there: in the far tails nodes lie
+        whole sigmas apart, and points of probability would show as lumps.
+
+        E exp(i t f) = sum_j P_j exp(i t m_j) sinc(t d_j / 2), m_j the middle and d_j the width between nodes     (1)
+        """
+        weights = torch.special.ndtr(self._nodes[::every]).diff()
+        weights = weights / weights.sum()
         product = torch.ones((), dtype=torch.complex128)
         for curve, turns in ((self._dependent, dependent), (self._independent, independent)):
-            angles = turns[:, None] * curve[::every]
-            product = product * torch.complex(torch.cos(angles) @ weights, torch.sin(angles) @ weights)
+            below, above = curve[::every][:-1], curve[::every][1:]
+            angles = turns[:, None] * ((above + below) / 2)
+            spread = _even(turns[:, None] * (above - below))
+            product = product * torch.complex(
+                (torch.cos(angles) * spread) @ weights, (torch.sin(angles) * spread) @ weights
+            )  # (1)
         return product
 
 
 def _even(turns: Tensor) -> Tensor:
-    """Return the characteristic function of a number even from -1/2 to 1/2."""
-    return torch.sinc(turns / (2 * math.pi))
+    """Return the characteristic function of a number even from -1/2 to 1/2; `torch.sinc` takes thrice as long."""
+    half = (turns / 2).abs().clamp_min(1e-6)
+    return torch.sin(half) / half

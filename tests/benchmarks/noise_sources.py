@@ -309,7 +309,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the camera, the networks and all that is drawn")
     parser.add_argument("--json", action="store_true", help="print nothing but the last line")
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--steps", type=int, default=1000, help="of each denoiser")
+    parser.add_argument("--steps", type=int, default=400, help="of each denoiser")
     parser.add_argument("--proxy-steps", type=int, default=STEPS)
     parser.add_argument("--images", type=int, default=12, help="to test on")
     parser.add_argument("--sources", nargs="*", help="only these")

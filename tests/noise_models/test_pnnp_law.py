@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -17,6 +18,7 @@ ISO, SIGMA_DN = 800.0, 3.0
 POINT = GainPoint(iso=ISO, gain_dn_per_e=0.8, read_scale_dn=1.5, read_lambda=0.1)
 
 
+@pytest.fixture(scope="module")
 def heavy_mode() -> ModeProxy:
     """Return a proxy with tails before the amplifier and a slope that is not even after it."""
     with torch.random.fork_rng():
@@ -29,8 +31,8 @@ def heavy_mode() -> ModeProxy:
 
 
 @pytest.mark.parametrize(("frames", "rounded"), [(0, False), (0, True), (2, True), (11, True), (5, False)])
-def test_the_law_is_that_of_residuals_of_drawn_frames(frames: int, rounded: bool):
-    mode, count, generator = heavy_mode(), 200_000, torch.Generator().manual_seed(2)
+def test_the_law_is_that_of_residuals_of_drawn_frames(heavy_mode: ModeProxy, frames: int, rounded: bool):
+    mode, count, generator = heavy_mode, 200_000, torch.Generator().manual_seed(2)
     many = torch.linspace(-6, 6, 4001)
     weights = torch.softmax(-many.square() / 2, 0)
     with torch.no_grad():
@@ -60,8 +62,8 @@ def test_the_law_is_that_of_residuals_of_drawn_frames(frames: int, rounded: bool
     assert beyond == pytest.approx([count * 1e-3] * 2, abs=4.5 * math.sqrt(count * 1e-3))
 
 
-def test_the_learners_gradient_agrees_with_differences_in_float64():
-    proxy_mode = heavy_mode().double()
+def test_the_learners_gradient_agrees_with_differences_in_float64(heavy_mode: ModeProxy):
+    proxy_mode = copy.deepcopy(heavy_mode).double()
     generator = torch.Generator().manual_seed(3)
     real = EmpiricalLaw.of(3.1 * torch.randn(50_000, generator=generator, dtype=torch.float64))
     noise = PixelNoise(ISO, 0, real, 3.1, 7, True)
@@ -90,3 +92,15 @@ def test_the_learners_gradient_agrees_with_differences_in_float64():
             parameter += step * direction
         slope = (above - below) / (2 * step)
         assert float((parameter.grad * direction).sum()) == pytest.approx(slope, rel=0.02), name
+
+
+def test_the_far_tail_is_no_row_of_lumps(heavy_mode: ModeProxy):
+    mode = copy.deepcopy(heavy_mode)
+    with torch.no_grad():
+        mode.dependent.follow(torch.linspace(-5, 5, 501), 2.0 * torch.sinh(1.2 * torch.linspace(-5, 5, 501)), rounds=60)
+        law = Curves(mode).residuals(ISO, SIGMA_DN, 0, rounded=False)
+    places = torch.linspace(8, 20, 97, dtype=torch.float64)
+    masses = law.cumulated(places).diff()
+    assert float(masses.min()) > 0
+    # A smooth tail: from one eighth of a sigma to the next the density changes by few per cent, not from full to empty.
+    assert float((masses[1:] / masses[:-1]).log().abs().max()) < 0.2
