@@ -42,7 +42,7 @@ class Curves:
         # Residuals do not show the mean, so nothing else would hold it.
         self._dependent, self._independent = (curve - (curve * weights).sum() for curve in curves)
 
-    def residuals(self, iso: float, sigma_dn: float, frames: int, *, rounded: bool) -> EmpiricalLaw:
+    def residuals(self, iso: float, sigma_dn: float, frames: int, *, rounded: bool, lines: float = 0.0) -> EmpiricalLaw:
         """Return the law of what residuals of the proxy's dark frames look like.
 
         Parameters
@@ -55,6 +55,8 @@ class Curves:
             Number n of frames whose mean was taken off; 0 if none was.
         rounded : bool
             Whether each frame was rounded, and dither added to the residuals.
+        lines : float
+            Share of a pixel's variance that the means of its row and column took off, 1/W + 1/H.
 
         Returns
         -------
@@ -66,10 +68,14 @@ class Curves:
         r = ((1 - 1/n) x - (x_2 + ... + x_n) / n) sqrt(n / (n - 1)) + dither, x = K f_dep + f_ind + rounding      (1)
 
         The characteristic function of a sum is the product of those of its parts                                (2)
+
+        The means of row and column took part of the pixel's own noise and left that of its neighbours, a sum of so
+        many that it is Gaussian; the residuals were scaled to the whole variance:
+        r -> r sqrt(1 - lines) + N(0, lines var(x))                                                               (3)
         """
         gain = self._mode.gain_at(iso).double()
-        spread = math.sqrt(frames / (frames - 1)) if frames > 1 else 1.0
-        own = spread * (1 - 1 / frames) / sigma_dn if frames > 1 else 1 / sigma_dn
+        spread = math.sqrt((1 - lines) * (frames / (frames - 1) if frames > 1 else 1.0))  # (3)
+        own = spread * ((1 - 1 / frames) if frames > 1 else 1.0) / sigma_dn
         turns = 2 * math.pi * torch.fft.rfftfreq(_CELLS, 1 / _CELLS_A_SIGMA, dtype=torch.float64, device=gain.device)
         low = turns[turns < _MOST_TURNS]
         whole = self._transform(low * own * gain, low * own)  # (2)
@@ -79,12 +85,20 @@ class Curves:
             whole = whole * (one * _even(other) if rounded else one) ** (frames - 1)
         if rounded:
             whole = whole * _even(low * own) * _even(low / sigma_dn)
+        taken = lines * self._variance(gain, rounded=rounded) / sigma_dn**2
+        whole = whole * torch.exp(-taken * low.square() / 2)  # (3)
         whole = whole * _even(low / _CELLS_A_SIGMA)  # what a cell holds, not the density in its middle
         whole = torch.cat([whole, whole.new_zeros(len(turns) - len(low))]).conj()
         masses = torch.fft.fftshift(torch.fft.irfft(whole, _CELLS)).clamp_min(1e-15)
         shares = torch.cumsum(masses, 0)
         edges = (torch.arange(_CELLS + 1, dtype=torch.float64, device=gain.device) - _CELLS / 2 - 0.5) / _CELLS_A_SIGMA
         return EmpiricalLaw(edges, torch.cat([shares.new_zeros(1), shares]) / shares[-1])
+
+    def _variance(self, gain: Tensor, *, rounded: bool) -> Tensor:
+        """Return the variance of one frame's noise [DN^2]."""
+        weights = torch.softmax(-self._nodes.square() / 2, 0)
+        squares = (gain * self._dependent).square() + self._independent.square()
+        return (weights * squares).sum() + rounded / 12
 
     def _transform(self, dependent: Tensor, independent: Tensor, every: int = 1) -> Tensor:
         """Return the characteristic function of one frame's noise at frequencies (F,) of either branch.

@@ -41,6 +41,8 @@ class PixelNoise:
     """Number n of frames whose mean was taken off; 0 if none was."""
     rounded: bool
     """Whether the converter rounded each frame, and dither was added to the residuals."""
+    lines: float = 0.0
+    """Share of the variance that row and column means took off, 1/W + 1/H [1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,17 +164,19 @@ class ProxyLearner(nn.Module):
         if not noises:
             raise CalibrationError("A noise proxy learns from dark frames, but none were given. Give --darks.")
         self.proxy = proxy
-        self._how = [(noise.iso, noise.mode, noise.sigma_dn, noise.frames, noise.rounded) for noise in noises]
+        self._how = [
+            (noise.iso, noise.mode, noise.sigma_dn, noise.frames, noise.rounded, noise.lines) for noise in noises
+        ]
 
     def loss(self, batch: ProxyBatch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Return quantile, CDF and density loss and their weighted sum "total", means over the ISOs of the batch."""
         curves: dict[int, Curves] = {}
         losses = []
         for row, number in enumerate(batch.which.tolist()):
-            iso, mode, sigma_dn, frames, rounded = self._how[number]
+            iso, mode, sigma_dn, frames, rounded, lines = self._how[number]
             if mode not in curves:
                 curves[mode] = Curves(self.proxy.mode(mode))
-            law = curves[mode].residuals(iso, sigma_dn, frames, rounded=rounded)
+            law = curves[mode].residuals(iso, sigma_dn, frames, rounded=rounded, lines=lines)
             losses.append(
                 torch.stack(
                     [

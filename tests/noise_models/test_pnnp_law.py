@@ -30,18 +30,24 @@ def heavy_mode() -> ModeProxy:
     return mode
 
 
+def mode_noise(mode: ModeProxy, fields: torch.Tensor) -> torch.Tensor:
+    """Return the noise that a mode makes of two fields (2, N) at the ISO, its mean taken off, (N,) [DN]."""
+    many = torch.linspace(-6, 6, 4001)
+    weights = torch.softmax(-many.square() / 2, 0)
+    branches = (mode.dependent, mode.independent)
+    before, after = (
+        branch.curve(field) - float((branch.curve(many) * weights).sum())
+        for branch, field in zip(branches, fields, strict=True)
+    )
+    return mode.gain_at(ISO) * before + after
+
+
 @pytest.mark.parametrize(("frames", "rounded"), [(0, False), (0, True), (2, True), (11, True), (5, False)])
 def test_the_law_is_that_of_residuals_of_drawn_frames(heavy_mode: ModeProxy, frames: int, rounded: bool):
     mode, count, generator = heavy_mode, 200_000, torch.Generator().manual_seed(2)
-    many = torch.linspace(-6, 6, 4001)
-    weights = torch.softmax(-many.square() / 2, 0)
     with torch.no_grad():
         law = Curves(mode).residuals(ISO, SIGMA_DN, frames, rounded=rounded)
-        curves = [branch.curve(many) for branch in (mode.dependent, mode.independent)]
-        means = [float((curve * weights).sum()) for curve in curves]
-        fields = torch.randn((2, max(frames, 1) * count), generator=generator)
-        drawn = mode.gain_at(ISO) * (mode.dependent.curve(fields[0]) - means[0])
-        drawn += mode.independent.curve(fields[1]) - means[1]
+        drawn = mode_noise(mode, torch.randn((2, max(frames, 1) * count), generator=generator))
     if rounded:
         drawn += torch.rand(len(drawn), generator=generator) - 0.5
     residual = drawn.view(-1, count)[0]
@@ -60,6 +66,29 @@ def test_the_law_is_that_of_residuals_of_drawn_frames(heavy_mode: ModeProxy, fra
         float((residual / SIGMA_DN > law.quantiles(share)[1]).sum()),
     ]
     assert beyond == pytest.approx([count * 1e-3] * 2, abs=4.5 * math.sqrt(count * 1e-3))
+
+
+def test_the_law_knows_what_the_means_of_rows_and_columns_took(heavy_mode: ModeProxy):
+    side, frames, stacks, generator = 16, 5, 200, torch.Generator().manual_seed(5)
+    lines, found = 2 / side, []
+    with torch.no_grad():
+        for _ in range(stacks):
+            fields = torch.randn((2, frames * side * side), generator=generator)
+            noise = mode_noise(heavy_mode, fields).view(frames, side, side)
+            noise = noise - noise.mean(0)
+            noise = noise - noise.mean(2, keepdim=True) - noise.mean(1, keepdim=True) + noise.mean((1, 2), keepdim=True)
+            found.append(noise.view(-1) * math.sqrt(frames / (frames - 1) / (1 - 1 / side) ** 2))
+        drawn = EmpiricalLaw.of(torch.cat(found) / SIGMA_DN)
+        known, unknown = (
+            Curves(heavy_mode).residuals(ISO, SIGMA_DN, frames, rounded=False, lines=share) for share in (lines, 0.0)
+        )
+    places = torch.linspace(-4, 4, 81, dtype=torch.float64)
+    shares = drawn.cumulated(places.float()).double()
+    # The distances' own size by chance: the root of p (1 - p) / n, n values being independent.
+    chance = float((shares * (1 - shares)).mean()) ** 0.5 / math.sqrt(stacks * (frames - 1) * side**2)
+    right, wrong = (float((shares - law.cumulated(places)).square().mean()) ** 0.5 for law in (known, unknown))
+    assert right < 2.5 * chance
+    assert wrong > 2 * right
 
 
 def test_the_learners_gradient_agrees_with_differences_in_float64(heavy_mode: ModeProxy):
