@@ -20,7 +20,7 @@ from noise_models.pnnp_network import NoiseProxy
 from noise_models.pnnp_training import PixelNoise, PixelNoiseSource, ProxyLearner, start_from
 from noise_models.profile import CameraProfile
 
-STEPS: Final = 600
+STEPS: Final = 2000
 _ISOS_A_STEP: Final = 4
 
 

@@ -41,7 +41,7 @@ from denoise.exposures import OneCamera
 from denoise.loop_settings import LoopSettings
 from denoise.metrics import psnr_db
 from denoise.networks.unet import ResidualUNet
-from denoise.proxy import STEPS, train_proxy
+from denoise.proxy import train_proxy
 from denoise.raw_pairs import CameraPairs
 from denoise.training import Loop, Progress
 from noise_models.base import NoiseModel
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print nothing but the last line")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--steps", type=int, default=400, help="of each denoiser")
-    parser.add_argument("--proxy-steps", type=int, default=STEPS)
+    parser.add_argument("--proxy-steps", type=int, default=600)
     parser.add_argument("--images", type=int, default=12, help="to test on")
     parser.add_argument("--sources", nargs="*", help="only these")
     parser.add_argument("--threads", type=int, default=2)
