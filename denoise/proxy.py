@@ -20,7 +20,7 @@ from noise_models.pnnp_network import NoiseProxy
 from noise_models.pnnp_training import PixelNoise, PixelNoiseSource, ProxyLearner, start_from
 from noise_models.profile import CameraProfile
 
-STEPS: Final = 6000
+STEPS: Final = 2000
 _ISOS_A_STEP: Final = 4
 
 
@@ -65,31 +65,11 @@ def train_proxy(
     """
     proxy = NoiseProxy.begin([profile.mode_points(mode) for mode in range(len(profile.breaks_iso) + 1)], seed)
     learner = ProxyLearner(proxy, noises)
-    settings = LoopSettings(
-        steps=steps,
-        batch=min(_ISOS_A_STEP, len(noises)),
-        accumulate=1,
-        optimiser="adamw",
-        learning_rate=0.0015,
-        weight_decay=0.0,
-        steady=0.05,
-        warm_up=50,
-        ema=0.998,
-        clip=1.0,
-        precision="float32",
-        validate_steps=None,
-        validate_minutes=60.0,
-        checkpoint_minutes=0.5,
-        keep=1,
-    )
-    own = folder / _fingerprint(noises, steps, seed)
-    for other in folder.glob("*"):
-        if other != own and other.is_dir():
-            shutil.rmtree(other)
+    own = _make_room(folder, _fingerprint(noises, steps, seed))
     resumed = bool(list_checkpoints(own))
     if not resumed:
         start_from(proxy, noises)
-    loop = Loop(learner, PixelNoiseSource(noises), settings, own, seed=seed, device="cpu")
+    loop = Loop(learner, PixelNoiseSource(noises), _settings(steps, len(noises)), own, seed=seed, device="cpu")
     if resumed:
         loop.load_checkpoint()
     try:
@@ -102,6 +82,36 @@ def train_proxy(
     shutil.rmtree(folder)
     proxy.centre()
     return proxy.requires_grad_(False)
+
+
+def _settings(steps: int, isos: int) -> LoopSettings:
+    """Return how a proxy of so many ISOs is trained; nothing is validated, and the last average is kept."""
+    return LoopSettings(
+        steps=steps,
+        batch=min(_ISOS_A_STEP, isos),
+        accumulate=1,
+        optimiser="adamw",
+        learning_rate=0.0015,
+        weight_decay=0.0,
+        steady=0.05,
+        warm_up=50,
+        ema=0.99,
+        clip=1.0,
+        precision="float32",
+        validate_steps=None,
+        validate_minutes=60.0,
+        checkpoint_minutes=0.5,
+        keep=1,
+    )
+
+
+def _make_room(folder: Path, name: str) -> Path:
+    """Return the folder of a training's checkpoints, those of other dark frames beside it removed."""
+    own = folder / name
+    for other in folder.glob("*"):
+        if other != own and other.is_dir():
+            shutil.rmtree(other)
+    return own
 
 
 def add_proxy(

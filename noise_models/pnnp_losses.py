@@ -22,8 +22,8 @@ MOST_VALUES: Final = 2**24
 GRID_SIGMAS: Final = 4.0
 """The grids reach so far into the tails [sigma of a Gaussian]."""
 GRID_POINTS: Final = 1000
-DENSITY_EVERY: Final = 20
-"""So many cells of `centre_grid` make one of the density's."""
+DENSITY_EVERY: Final = 5
+"""So many cells of a grid make one of the density's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class EmpiricalLaw:
     def quantiles(self, shares: Tensor) -> Tensor:
         """Return the values below which these shares (P,) of the law lie, (P,)."""
         wanted = shares.double().clamp(0, 1)
-        above = torch.searchsorted(self.shares, wanted).clamp(1, self.values.numel() - 1)
+        above = torch.searchsorted(self.shares.detach(), wanted).clamp(1, self.values.numel() - 1)
         part = _part(wanted, self.shares[above - 1], self.shares[above])
         return torch.lerp(self.values[above - 1], self.values[above], part.to(self.values))
 
@@ -150,20 +150,24 @@ def density_loss(drawn: EmpiricalLaw, places: Tensor, real_shares: Tensor, every
     Parameters
     ----------
     drawn : EmpiricalLaw
-        The gradient flows to its values.
+        The gradient flows through it.
     places, real_shares : (P,) tensors
         Sorted places, and the real shares below them.
     every : int
-        Only every so many-th place is an edge of a cell, so that cells hold enough drawn values.
+        Only every so many-th place is an edge of a cell; what lies beyond the outermost ones is a cell too.
 
     Notes
     -----
-    KL = sum p ln(p / q), p and q differences of the real and the drawn shares, made to sum to 1                  (1)
+    KL = sum p ln(p / q), p and q the real and the drawn shares of each cell                                      (1)
     """
-    real, found = real_shares[::every].diff(), drawn.cumulated(places[::every]).diff().clamp_min(1e-9)
-    full = real > 0
-    p, q = real[full] / real[full].sum(), found[full] / found[full].sum()
-    return (p * (p / q).log()).sum()  # (1)
+    p, q = _cells(real_shares[::every]), _cells(drawn.cumulated(places[::every])).clamp_min(1e-12)
+    full = p > 0
+    return (p[full] * (p[full] / q[full]).log()).sum()  # (1)
+
+
+def _cells(shares: Tensor) -> Tensor:
+    """Return the shares (P + 1,) between those below P places, and beyond the outermost."""
+    return torch.cat([shares.new_zeros(1), shares, shares.new_ones(1)]).diff()
 
 
 def distribution_loss(drawn: EmpiricalLaw, real: EmpiricalLaw, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ dither filled the steps that were left. So the drawn noise goes the same way bef
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,19 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from noise_models.base import CalibrationError
+from noise_models.pnnp_law import Curves
 from noise_models.pnnp_losses import EmpiricalLaw, cdf_loss, centre_grid, density_loss, quantile_loss, tail_grid
-from noise_models.pnnp_network import REACH_SIGMAS, ModeProxy, NoiseProxy
+from noise_models.pnnp_network import NoiseProxy
 
-DRAWN: Final = 2**14
-"""Values drawn of each ISO in a step."""
 _FEWEST_BEYOND: Final = 10
 """Quantiles beyond which fewer real values lie say nothing."""
-_WIDE: Final = 1.8
 _START_SIGMAS: Final = 5.0
 _START_NODES: Final = 501
-_DENSITY_WEIGHT: Final = 10.0
-_FEWER_RESTS: Final = 2  # sums over the other frames are drawn for one value in so many
-_NODES: Final = 1201
+_DENSITY_WEIGHT: Final = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +41,8 @@ class PixelNoise:
     """Number n of frames whose mean was taken off; 0 if none was."""
     rounded: bool
     """Whether the converter rounded each frame, and dither was added to the residuals."""
+    lines: float = 0.0
+    """Share of the variance that row and column means took off, 1/W + 1/H [1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +142,6 @@ class ProxyLearner(nn.Module):
         Trained in place.
     noises : sequence of PixelNoise
         What a batch's numbers stand for; only how each was measured is used here.
-    drawn : int
-        Values drawn of each ISO in a step.
-
     Raises
     ------
     CalibrationError
@@ -157,115 +151,43 @@ class ProxyLearner(nn.Module):
     -----
     r = ((1 - 1/n) x - (x_2 + ... + x_n) / n) sqrt(n / (n - 1)) + dither, x = K f_dep + f_ind + rounding          (1)
 
-    total = quantile loss + CDF loss + 10 density loss; the last holds what the CDF hardly shows
+    total = quantile loss + CDF loss + 1000 density loss                                                          (2)
 
-    Inputs are drawn from a mixture of N(0, 1) and a wider Gaussian, and weighted back: the tails are seen often. (2)
-
-    A branch is evaluated at nodes and read between them, so that a step costs the same for any number of values. (3)
-
-    Scrambled Sobol points [1]_ take the place of random ones for all that is drawn of a pixel: the CDF then strays
-    six times less from step to step.                                                                             (4)
-
-    References
-    ----------
-    .. [1] A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing points", Journal of Complexity 14(4), 1998.
+    Nothing is drawn: what the network does to a Gaussian is known at every place, and the law of a sum is the
+    convolution of the laws. So the drawn side of the loss has no chance of its own, and the proxy comes as near as
+    the dark frames allow. The density loss is the likelihood of the binned values, and what is efficient at the end;
+    the two others find the way there.
     """
 
-    def __init__(self, proxy: NoiseProxy, noises: Sequence[PixelNoise], *, drawn: int = DRAWN) -> None:
+    def __init__(self, proxy: NoiseProxy, noises: Sequence[PixelNoise]) -> None:
         super().__init__()
         if not noises:
             raise CalibrationError("A noise proxy learns from dark frames, but none were given. Give --darks.")
         self.proxy = proxy
-        self._how = [(noise.iso, noise.mode, noise.sigma_dn, noise.frames, noise.rounded) for noise in noises]
-        self._drawn = drawn
+        self._how = [
+            (noise.iso, noise.mode, noise.sigma_dn, noise.frames, noise.rounded, noise.lines) for noise in noises
+        ]
 
     def loss(self, batch: ProxyBatch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Return quantile, CDF and density loss and their weighted sum "total", means over the ISOs of the batch."""
-        curves: dict[int, _Curves] = {}
+        curves: dict[int, Curves] = {}
         losses = []
         for row, number in enumerate(batch.which.tolist()):
-            iso, mode, sigma_dn, frames, rounded = self._how[number]
+            iso, mode, sigma_dn, frames, rounded, lines = self._how[number]
             if mode not in curves:
-                curves[mode] = _Curves(self.proxy.mode(mode))
-            noise, weights = curves[mode].residuals(iso, self._drawn, frames, rounded, generator)
-            law = EmpiricalLaw.of(noise / sigma_dn, weights)
+                curves[mode] = Curves(self.proxy.mode(mode))
+            law = curves[mode].residuals(iso, sigma_dn, frames, rounded=rounded, lines=lines)
             losses.append(
                 torch.stack(
                     [
                         quantile_loss(law, batch.shares[row], batch.real_quantiles[row]),
                         cdf_loss(law, batch.places[row], batch.real_shares[row]),
-                        density_loss(law, batch.places[row], batch.real_shares[row]),
+                        density_loss(law, batch.real_quantiles[row], batch.shares[row]),
                     ]
                 )
             )
         quantile, cdf, density = torch.stack(losses).mean(0)
-        total = quantile + cdf + _DENSITY_WEIGHT * density
+        total = quantile + cdf + _DENSITY_WEIGHT * density  # (2)
         return {
             "total": total, "quantile": quantile.detach(), "cdf": cdf.detach(), "density": density.detach()
         }  # fmt: skip
-
-
-class _Curves:
-    """Both branches of a mode at evenly spaced nodes, their means taken out."""
-
-    def __init__(self, mode: ModeProxy) -> None:
-        self._mode = mode
-        device = mode.log_scale.device
-        nodes = torch.linspace(-REACH_SIGMAS, REACH_SIGMAS, _NODES, device=device)
-        density = torch.softmax(-nodes.square() / 2, 0)
-        curves = [branch.curve(nodes) for branch in (mode.dependent, mode.independent)]  # (3)
-        # Residuals do not show the mean, so nothing else would hold it.
-        self._dependent, self._independent = (curve - (curve * density).sum() for curve in curves)
-
-    def residuals(
-        self, iso: float, count: int, frames: int, rounded: bool, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return what residuals of drawn frames look like, (count,) [DN], and how much each counts."""
-        points = _even_points(5, count, generator)
-        before, weight = _wide_numbers(points[0])
-        after, other_weight = _wide_numbers(points[1])
-        gain = self._mode.gain_at(iso)
-        noise = gain * _between(self._dependent, before) + _between(self._independent, after)
-        if rounded:
-            noise = noise + (points[2].to(noise) - 0.5)
-        if frames > 1:
-            rest = self._rest(gain.detach(), -(-count // _FEWER_RESTS), frames - 1, rounded, generator)
-            rest = rest.sort().values[(points[3] * len(rest)).long()]
-            noise = ((1 - 1 / frames) * noise - rest / frames) * math.sqrt(frames / (frames - 1))  # (1)
-        if rounded:
-            noise = noise + (points[4].to(noise) - 0.5)
-        return noise, weight * other_weight
-
-    @torch.no_grad()
-    def _rest(self, gain: Tensor, count: int, frames: int, rounded: bool, generator: torch.Generator) -> Tensor:
-        """Return sums (count,) over the other frames of a pixel [DN]."""
-        fields = torch.randn((2, frames * count), generator=generator, device=gain.device)
-        noise = gain * _between(self._dependent, fields[0]) + _between(self._independent, fields[1])
-        rest = noise.view(frames, count).sum(0)
-        rest = rest + rounded * math.sqrt(frames / 12) * torch.randn(count, generator=generator, device=gain.device)
-        return rest - rest.mean()  # their law's mean is 0
-
-
-def _even_points(dimensions: int, count: int, generator: torch.Generator) -> Tensor:
-    """Return (dimensions, count) float64 numbers from 0 to 1 that fill the cube evenly, scrambled by chance; (4)."""
-    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    points = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=seed).draw(count, dtype=torch.float64)
-    return points.T.to(generator.device)
-
-
-def _wide_numbers(shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn numbers from 0 to 1 into ones half from N(0, 1), half from a wider Gaussian, and their weights; (2)."""
-    wide = shares >= 0.5
-    within = (2 * shares - wide.double()).clamp(1e-12, 1 - 1e-12)
-    numbers = torch.special.ndtri(within) * torch.where(wide, _WIDE, 1.0)
-    numbers = numbers.clamp(-REACH_SIGMAS, REACH_SIGMAS)
-    squares = numbers.square() / 2
-    ratio = torch.exp(squares - squares / _WIDE**2) / _WIDE
-    return numbers.float(), (2 / (1 + ratio)).float()
-
-
-def _between(curve: Tensor, numbers: Tensor) -> Tensor:
-    """Read a curve, given at even nodes, straight between them."""
-    place = (numbers.clamp(-REACH_SIGMAS, REACH_SIGMAS) + REACH_SIGMAS) * ((_NODES - 1) / (2 * REACH_SIGMAS))
-    below = place.long().clamp(max=_NODES - 2)
-    return torch.lerp(curve[below], curve[below + 1], place - below)

@@ -95,4 +95,5 @@ def pixel_noise(sums: DarkSums, mode: int, *, seed: int = 0) -> PixelNoise:
         sigma_dn=float(pixels.double().std()),
         frames=len(sums.sample_dn),
         rounded=sums.whole_numbers,
+        lines=sum(1 / side for side in sums.mean_dn.shape),
     )

@@ -39,6 +39,9 @@ class Distance:
     """Sum of q ln(q/p) [nat]."""
     dropped: float
     """Share of both histograms in bins that only one of them fills [1]; those bins are not in the divergence."""
+    kl_chance: float
+    """What either divergence would be, on average, if real and drawn values had one law: there are no more of them
+    [nat]. Differences between models that are small beside it say nothing."""
     quantile_r2: float
     """Squared correlation of the quantiles, evenly spaced in z from -4 to 4 sigma [1]."""
     tail_ratio: float
@@ -164,7 +167,7 @@ def _distance(model: str, held: HeldBack, proxy: DrawPixels | None, seed: int) -
     draws = min(_MOST_DRAWS, max(1, math.ceil(_DRAWN_VALUES / held.real_dn.size)))
     frames = [_draw(model, held, proxy, seed + 1000 * number) for number in range(draws)]
     real, drawn = held.real_dn[held.kept], np.concatenate([frame[held.kept] for frame in frames])
-    forward, inverse, dropped = divergence(real, drawn)
+    forward, inverse, dropped, chance = divergence(real, drawn)
     fit, added = held.fit, 1 + 1 / held.frames
     read, row, column = fit.read_sigma_dn.value, fit.row_sigma_dn.value, fit.column_sigma_dn.value
     edge = _TAIL_SIGMAS * math.sqrt((read**2 + row**2 + column**2 + 1 / 12) * added)
@@ -176,6 +179,7 @@ def _distance(model: str, held: HeldBack, proxy: DrawPixels | None, seed: int) -
         kl_forward=forward,
         kl_inverse=inverse,
         dropped=dropped,
+        kl_chance=chance,
         quantile_r2=quantile_r2(real, drawn),
         tail_ratio=float(beyond[0] / beyond[1]),
         row_ratio=float(held.rows_dn.std()) / expected,
@@ -209,18 +213,23 @@ def neighbour_correlation(noise: Planes, kept: npt.NDArray[np.bool_]) -> tuple[f
     return found[0], found[1]
 
 
-def divergence(real: npt.NDArray[np.floating], drawn: npt.NDArray[np.floating]) -> tuple[float, float, float]:
-    """Return KL(real, drawn), KL(drawn, real) [nat] over bins of 1 DN, and the share in bins that one leaves empty.
+def divergence(real: npt.NDArray[np.floating], drawn: npt.NDArray[np.floating]) -> tuple[float, float, float, float]:
+    """Return how far two sets of numbers are from each other, over bins of 1 DN.
 
     Parameters
     ----------
-    real, drawn : (N,) arrays
+    real, drawn : (N,), (M,) arrays
         Noise [DN].
 
     Returns
     -------
     tuple of float
-        Forward, inverse, dropped share.
+        KL(real, drawn) and KL(drawn, real) [nat]; the share in bins that only one of them fills [1]; what either
+        divergence would be on average if both were of one law [nat].
+
+    Notes
+    -----
+    chance = (B - 1) (1/N + 1/M) / 2 for B bins that both fill                                                    (1)
     """
     low = math.floor(min(float(real.min()), float(drawn.min()))) - 0.5
     high = math.ceil(max(float(real.max()), float(drawn.max()))) + 0.5
@@ -230,7 +239,9 @@ def divergence(real: npt.NDArray[np.floating], drawn: npt.NDArray[np.floating]) 
     p, q = first / len(real), second / len(drawn)
     both = (p > 0) & (q > 0)
     ratio = np.log(p[both] / q[both])
-    return float(p[both] @ ratio), float(-(q[both] @ ratio)), float((p[~both].sum() + q[~both].sum()) / 2)
+    dropped = float((p[~both].sum() + q[~both].sum()) / 2)
+    chance = max(np.count_nonzero(both) - 1, 0) * (1 / len(real) + 1 / len(drawn)) / 2  # (1)
+    return float(p[both] @ ratio), float(-(q[both] @ ratio)), dropped, chance
 
 
 def quantile_r2(real: npt.NDArray[np.floating], drawn: npt.NDArray[np.floating]) -> float:

@@ -61,7 +61,8 @@ def _fidelity(found: Calibration) -> list[str]:
     lines = ["    ISO    KL from held-back darks [nat]"]
     for iso, distances in found.evidence.fidelity.items():
         if distances:
-            lines.append(f"{iso:7g}    {', '.join(f'{item.model} {item.kl:.5f}' for item in distances)}")
+            models = ", ".join(f"{item.model} {item.kl:.5f}" for item in distances)
+            lines.append(f"{iso:7g}    {models} (by chance {distances[-1].kl_chance:.5f})")
     return lines
 
 

@@ -80,7 +80,7 @@ def trained(points: Sequence[GainPoint], noises: Sequence[PixelNoise], steps: in
     """Return a proxy after some steps of a plain loop; the toolkit's own stands above this package."""
     proxy = begun(list(points))
     start_from(proxy, noises)
-    learner, source = ProxyLearner(proxy, noises, drawn=8192), PixelNoiseSource(noises)
+    learner, source = ProxyLearner(proxy, noises), PixelNoiseSource(noises)
     optimiser = torch.optim.AdamW(learner.parameters(), lr=0.001, weight_decay=0.0)
     chance = torch.Generator().manual_seed(4)
     for step in range(steps):
