@@ -94,11 +94,7 @@ def keep_detail(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) 
     A mean m of squares that count 25 at most stands for E = m / (1 - m / 25), within a third up to E = 100.      (1)
     """
     height, width = noisy.shape[2:]
-    shot, read = (
-        torch.tensor(part, dtype=noisy.dtype, device=noisy.device).reshape(-1, part.shape[-1], 1, 1)
-        for part in (noise.shot, noise.read)
-    )
-    variance = torch.addcmul(read, shot, denoised.clamp_min(0)).clamp_min_(_LEAST_VARIANCE)
+    variance = _variance(denoised, noise).clamp_min_(_LEAST_VARIANCE)
     removed = noisy - denoised
     energy = (removed.square() / variance).clamp_max_(_OUTLIER_SIGMA**2).mean(1, keepdim=True)
     energy = functional.pad(energy, (0, -width % _STEP, 0, -height % _STEP), mode="replicate")
@@ -137,11 +133,7 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
     height, width = noisy.shape[2:]
     if min(height, width) < 2 * MEAN_HALO:
         return denoised
-    shot, read = (
-        torch.tensor(_OUTLIER_SIGMA**2 * part, dtype=noisy.dtype, device=noisy.device).reshape(-1, part.shape[-1], 1, 1)
-        for part in (noise.shot, noise.read)
-    )
-    limit = torch.addcmul(read, shot, denoised.clamp_min(0)).sqrt_()
+    limit = _variance(denoised, noise).sqrt_().mul_(_OUTLIER_SIGMA)
     removed = (noisy - denoised).clamp_(-limit, limit)
     bottom, right = -height % _STEP, -width % _STEP
     if bottom or right:
@@ -158,3 +150,12 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
     coarse = coarse + (moved - moved.clamp(-plausible, plausible))
     smooth = functional.interpolate(coarse, scale_factor=_STEP, mode="bilinear", align_corners=False)
     return smooth[:, :, :height, :width].add_(denoised)
+
+
+def _variance(denoised: torch.Tensor, noise: NoiseLevel) -> torch.Tensor:
+    """Return the variance of the noise at every value of (B, C, H, W)."""
+    shot, read = (
+        torch.tensor(part, dtype=denoised.dtype, device=denoised.device).reshape(-1, part.shape[-1], 1, 1)
+        for part in (noise.shot, noise.read)
+    )
+    return torch.addcmul(read, shot, denoised.clamp_min(0))
