@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--proxy-steps", type=int, default=600)
     parser.add_argument("--images", type=int, default=12, help="to test on")
     parser.add_argument("--sources", nargs="*", help="only these")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="two gain little, and lose much beside other work")
     parser.add_argument("--picture", type=Path, help="write a crop of every result side by side (.png)")
     arguments = parser.parse_args()
     if arguments.json:
