@@ -29,6 +29,7 @@ from denoise.cubes.low_rank import LowRank, fit_low_rank, trusted
 from denoise.cubes.spectra import refit
 from denoise.cubes.stripes import column_offsets
 from denoise.denoiser import Denoiser
+from denoise.methods.supervised import SupervisedDenoiser
 from noise_models.level import NoiseLevel
 
 SUBSPACE_CARD: Final = ModelCard(
@@ -67,6 +68,8 @@ class SubspaceDenoiser:
     def __init__(self, card: ModelCard, foundation: Denoiser) -> None:
         self.card = card
         self.foundation = foundation
+        if isinstance(foundation, SupervisedDenoiser):
+            foundation.keeps_detail = False  # what is not noise in these images is spoilt values, and they are to go
         self.bytes_per_value = 75.0  # measured
 
     def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:

@@ -43,6 +43,8 @@ class SupervisedDenoiser(nn.Module):
         self.channels = int(card.config["channels"])
         self.macs_per_pixel = self.network.macs_per_pixel()
         self.bytes_per_pixel = self.network.bytes_per_pixel()
+        self.keeps_detail = True
+        """Whether what is removed beyond the noise returns; not where flaws are to go with it."""
 
     def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Denoise (B, C, H, W) float32, H and W multiples of the card's ``multiple_of``; same shape out.
@@ -56,7 +58,9 @@ class SupervisedDenoiser(nn.Module):
         stabiliser, scale, level = self._prepare(noisy, noise)
         stable = stabiliser.forward(noisy).div_(scale)
         denoised = stabiliser.inverse(self._clean(stable, level).mul_(scale))
-        return keep_mean(noisy, keep_detail(noisy, denoised, noise), noise)
+        if self.keeps_detail:
+            denoised = keep_detail(noisy, denoised, noise)
+        return keep_mean(noisy, denoised, noise)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean absolute error in the stabilised image, in units of its noise: every exposure weighs alike."""

@@ -22,7 +22,7 @@ from denoise.weights import list_models, load_model
 
 
 def test_the_loss_falls_and_the_weights_load(tmp_path: Path) -> None:
-    trainer = Trainer(recipe(100, ema=0.9, learning_rate=0.02), source(), tmp_path)
+    trainer = Trainer(recipe(100, ema=0.9, learning_rate=0.015, batch=8), source(), tmp_path)
     batch = source().draw(16, generator=torch.Generator().manual_seed(9))
     generator = torch.Generator()
     before = float(trainer.model.loss(batch, generator=generator)["total"].detach())  # pyright: ignore
