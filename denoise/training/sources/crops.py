@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from denoise.errors import FileFormatError, RecipeError
+from denoise.training.sources.weaves import lay_weave
 from denoise.unprocess import turn_planes
 
 
@@ -39,10 +40,15 @@ class Crops:
     Parameters
     ----------
     photos : sequence of (3, H, W) tensor
-        sRGB as uint8, whose colours are changed too, or linear light as float16; those smaller than a crop are left
-        out.
+        sRGB as uint8, or linear light as float16; those smaller than a crop are left out.
     side : int
         Of a crop [px].
+    busy : float
+        Share of the crops that are the busiest of three: of sky there is much to see and little to learn.
+    weaves : float
+        Share of the crops over which a regular texture is laid (`lay_weave`); not of linear light.
+    recolour : float
+        Share of the sRGB crops whose colours are changed, so that few photographs show many.
 
     Raises
     ------
@@ -50,36 +56,64 @@ class Crops:
         If no photograph is large enough.
     """
 
-    def __init__(self, photos: Sequence[Tensor], side: int) -> None:
+    def __init__(
+        self,
+        photos: Sequence[Tensor],
+        side: int,
+        *,
+        busy: float = 0.0,
+        weaves: float = 0.0,
+        recolour: float = 1.0,
+    ) -> None:
         self.photos = [photo for photo in photos if min(photo.shape[1:]) >= side]
         if not self.photos:
             raise RecipeError(
                 f"Patches need photographs of at least {side} pixels a side, but none of the {len(photos)} is. "
                 "Choose a smaller patch (--set source_options.patch=32) or larger photographs."
             )
-        self.side = side
+        self.side, self.busy, self.weaves, self.recolour = side, busy, weaves, recolour
         self.linear = self.photos[0].is_floating_point()
         self.areas = torch.tensor([float(photo.shape[1] * photo.shape[2]) for photo in self.photos])
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """Return one crop (3, side, side), 1 = white."""
-        photo = self.photos[int(torch.multinomial(self.areas, 1, generator=generator))]
         side = self.side
         if torch.rand((), generator=generator) < 0.4:
-            shrink = 1 + float(torch.rand((), generator=generator))
-            side = min(int(side * shrink), *photo.shape[1:])
-        top, left = (int(torch.randint(size - side + 1, (), generator=generator)) for size in photo.shape[1:])
-        crop = photo[:, top : top + side, left : left + side].float()
-        if side > self.side:
+            side = int(side * (1 + float(torch.rand((), generator=generator))))
+        crop = self._cut(side, generator)
+        if self.busy and torch.rand((), generator=generator) < self.busy:
+            crop = max((crop, self._cut(side, generator), self._cut(side, generator)), key=_business)
+        crop = crop.float()
+        if crop.shape[1:] != (self.side, self.side):
             crop = functional.interpolate(
                 crop[None], size=(self.side, self.side), mode="bilinear", antialias=True, align_corners=False
             )[0]
         crop = turn_planes(crop, int(torch.randint(8, (), generator=generator)))
-        return crop if self.linear else _recolour(crop / 255, generator)
+        if self.linear:
+            return crop
+        crop = crop / 255
+        if self.weaves and torch.rand((), generator=generator) < self.weaves:
+            crop = lay_weave(crop, generator)
+        if torch.rand((), generator=generator) < self.recolour:
+            crop = _recolour(crop, generator)
+        return crop
+
+    def _cut(self, side: int, generator: torch.Generator) -> Tensor:
+        """Return a square (3, side, side) of a photograph, smaller where the photograph is."""
+        photo = self.photos[int(torch.multinomial(self.areas, 1, generator=generator))]
+        side = min(side, *photo.shape[1:])
+        top, left = (int(torch.randint(size - side + 1, (), generator=generator)) for size in photo.shape[1:])
+        return photo[:, top : top + side, left : left + side]
+
+
+def _business(crop: Tensor) -> float:
+    """Return how much neighbours along the rows of (3, H, W) differ, in green; every second row is enough."""
+    rows = crop[1, ::2].float()
+    return float((rows[:, 1:] - rows[:, :-1]).abs().mean())
 
 
 def _recolour(photo: Tensor, generator: torch.Generator) -> Tensor:
-    """Exchange the channels of (3, H, W), and change its saturation and its tone: few photographs, many colours."""
+    """Exchange the channels of (3, H, W), and change its saturation and its tone."""
     photo = photo[torch.randperm(3, generator=generator)]
     if torch.rand((), generator=generator) < 0.5:
         grey = photo.mean(0, keepdim=True)

@@ -15,7 +15,7 @@ from noise_models.level import NoiseLevel
 
 
 class PhotoPatches:
-    """Photographs with white Gaussian noise; one batch in seven is grey.
+    """Photographs with white Gaussian noise.
 
     Parameters
     ----------
@@ -25,20 +25,34 @@ class PhotoPatches:
         Side of a patch in pixels.
     sigma_max : float
         Noise is drawn uniformly between 0 and this standard deviation, 1 = white.
+    grey : float
+        Share of the batches that are grey; of 1, so is the validation.
+    busy, weaves, recolour : float
+        See `Crops`.
     """
 
     def __init__(
-        self, photos: Sequence[Tensor], held_out: Sequence[Tensor], *, patch: int = 128, sigma_max: float = 75 / 255
+        self,
+        photos: Sequence[Tensor],
+        held_out: Sequence[Tensor],
+        *,
+        patch: int = 128,
+        sigma_max: float = 75 / 255,
+        grey: float = 1 / 7,
+        busy: float = 0.0,
+        weaves: float = 0.0,
+        recolour: float = 1.0,
     ) -> None:
-        self.crops = Crops(photos, patch)
+        self.crops = Crops(photos, patch, busy=busy, weaves=weaves, recolour=recolour)
         self.held_out = held_out
         self.sigma_max = sigma_max
+        self.grey = grey
         self.cases = ("sigma15", "sigma25", "sigma50")
 
     def draw(self, batch: int, *, generator: torch.Generator) -> Batch:
         """Return ``batch`` patches (B, 3 or 1, patch, patch)."""
         clean = torch.stack([self.crops.draw(generator) for _ in range(batch)])
-        if torch.rand((), generator=generator) < 1 / 7:
+        if torch.rand((), generator=generator) < self.grey:
             clean = clean.mean(1, keepdim=True)
         sigma = torch.rand(batch, 1, generator=generator) * self.sigma_max
         return _with_white_noise(clean, sigma, generator)
@@ -48,6 +62,8 @@ class PhotoPatches:
         generator = torch.Generator().manual_seed(20)
         for index, photo in enumerate(self.held_out):
             clean = trim(photo.float() / 255, 16)[None]
+            if self.grey == 1:
+                clean = clean.mean(1, keepdim=True)
             sigma = torch.full((1, 1), (15, 25, 50)[index % 3] / 255)
             yield _with_white_noise(clean, sigma, generator)
 
