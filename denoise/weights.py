@@ -48,7 +48,7 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
     kind : str
         Kind of image, "raw", "photo" or "cube": chooses the default weights of a method.
     planes : int, optional
-        Planes of the image: a RAW of one plane (no colour filters) gets other default weights.
+        Planes of the image: a grey photograph, or a RAW without colour filters, gets other default weights.
     verify : bool
         Compare the tensors with the checksum on the card.
 
@@ -79,7 +79,7 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
         return name
     method = _AUTO_METHODS[kind] if name == "auto" else name
     if method in METHODS:
-        identity = DEFAULT_MODELS.get((method, "photo" if planes == 1 else kind))
+        identity = DEFAULT_MODELS.get((method, "grey" if planes == 1 and kind != "cube" else kind))
         if identity in cards:
             return identity
         raise WeightsError(

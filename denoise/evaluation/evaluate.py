@@ -108,9 +108,10 @@ def evaluate(
     manifest = load_manifest(dataset)
     cases = _choose_cases(model, manifest, cases)
     kind = "raw" if isinstance(cases[0], CameraNoise) or manifest.kind == "raw" else "photo"
-    denoiser = load_model(model, kind=kind)
     items = find_pairs(dataset, root) if manifest.holds == "pairs" else find_files(dataset, root)
     items = items[:limit]
+    first = cases[0].make(items[0], seed).noisy  # type: ignore[arg-type]
+    denoiser = load_model(model, kind=kind, planes=first.shape[0])
     run = _Run(denoiser, engine or Engine(), [Peer(name) for name in peers], blind)
     scores: list[Score] = []
     kept: list[View] = []

@@ -49,8 +49,10 @@ METHODS: Final[dict[str, Method]] = {
 DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {
     ("classical", "raw"): "classical",
     ("classical", "photo"): "classical",
+    ("classical", "grey"): "classical",
     ("supervised", "raw"): "supervised-unet.virtual-cameras",
     ("supervised", "photo"): "supervised-unet.photo",
+    ("supervised", "grey"): "supervised-unet.grey",
     ("subspace", "cube"): "subspace",
 }
-"""The model that a method's name, or "auto", stands for, by kind of image."""
+"""The model that a method's name, or "auto", stands for, by kind of image; "grey" is any of one plane."""

@@ -21,7 +21,7 @@ def main() -> None:
     """Print the tables, and one JSON line at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--model", default="supervised-unet.photo")
+    parser.add_argument("--model", default="auto", help="auto: the default for colour, and that for grey")
     parser.add_argument("--sigmas", type=float, nargs="*", default=[15, 25, 50])
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--peers", nargs="*", default=[], help="bm3d takes about a minute an image")

@@ -44,6 +44,8 @@ class CameraPairs:
         Least and largest exposure ratio, drawn log-uniformly; the largest is less where `MOST_VARIANCE` is reached.
     well_exposed : float
         Share of the exposures with the least ratio.
+    busy, weaves : float
+        See `Crops`.
     cut_at_black : float
         Share of the exposures whose negative values are lost, as in some cameras' files.
     noise : str
@@ -68,6 +70,8 @@ class CameraPairs:
         patch: int = 64,
         ratio: tuple[float, float] = (1.0, 300.0),
         well_exposed: float = 0.4,
+        busy: float = 0.0,
+        weaves: float = 0.0,
         cut_at_black: float = 0.03,
         noise: str = "virtual",
         profile: str | None = None,
@@ -76,7 +80,7 @@ class CameraPairs:
         cases: Sequence[tuple[float, float]] = PUBLISHED_CASES,
         judge: OneCamera | None = None,
     ) -> None:
-        self.crops = Crops(photos, 2 * patch)
+        self.crops = Crops(photos, 2 * patch, busy=busy, weaves=weaves)
         self.held_out = held_out
         self.ratio, self.well_exposed, self.cut_at_black = ratio, well_exposed, cut_at_black
         self.cameras = cameras or choose_cameras(noise, None if profile is None else load_profile(profile), darks)
