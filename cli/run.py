@@ -16,7 +16,7 @@ def run(
         Path | None, typer.Option("--output", "-o", help="A file (for one input) or a folder; default: beside IN.")
     ] = None,
     model: Annotated[
-        str, typer.Option(envvar="DENOISE_MODEL", help="An id, a method's name, a .safetensors file, or auto.")
+        str, typer.Option(envvar="DENOISE_MODEL", help="auto, fast, an id, a method's name, or a .safetensors file.")
     ] = "auto",
     noise: Annotated[
         str,

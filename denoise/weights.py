@@ -44,7 +44,8 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
     Parameters
     ----------
     name : str
-        An id, the name of a method (its default weights for ``kind``), "auto", or the path of a ``.safetensors`` file.
+        An id, the name of a method (its default weights for ``kind``), "auto", "fast" (less work where there is such a
+        model), or the path of a ``.safetensors`` file.
     kind : str
         Kind of image, "raw", "photo" or "cube": chooses the default weights of a method.
     planes : int, optional
@@ -67,7 +68,7 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
 
 
 def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
-    """Return the id of a model from an id, a method's name or "auto"; the path of a weights file is returned as it is.
+    """Return the id of a model from an id, a method's name, "auto" or "fast"; the path of a file is returned as it is.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
     if name in cards or name.endswith(SUFFIX):
         return name
     method = _AUTO_METHODS[kind] if name == "auto" else name
-    if method in METHODS:
+    if method in METHODS or method == "fast":
         identity = DEFAULT_MODELS.get((method, "grey" if planes == 1 and kind != "cube" else kind))
         if identity in cards:
             return identity
@@ -86,7 +87,7 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
             f"Method '{method}' was asked for a {kind} image, but no weights for it are installed. "
             f"Choose another --model. Known: {', '.join(cards)}."
         )
-    raise WeightsError(f"Model '{name}' is not known. {nearest(name, [*cards, *METHODS])}")
+    raise WeightsError(f"Model '{name}' is not known. {nearest(name, [*cards, *METHODS, 'fast'])}")
 
 
 def find_card(name: str) -> ModelCard:

@@ -54,5 +54,9 @@ DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {
     ("supervised", "photo"): "supervised-unet.photo",
     ("supervised", "grey"): "supervised-unet.grey",
     ("subspace", "cube"): "subspace",
+    ("fast", "raw"): "supervised-unet.virtual-cameras-fast",
+    ("fast", "photo"): "supervised-unet.photo",
+    ("fast", "grey"): "supervised-unet.grey",
+    ("fast", "cube"): "subspace",
 }
-"""The model that a method's name, or "auto", stands for, by kind of image; "grey" is any of one plane."""
+"""The model that a method's name, "auto" or "fast", stands for, by kind of image; "grey" is any of one plane."""

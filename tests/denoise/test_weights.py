@@ -97,3 +97,14 @@ def test_every_shipped_model_is_sound_and_measured() -> None:
             assert card.measured
             assert card.training.data
             assert card.licence_data
+
+
+def test_fast_costs_no_more_and_serves_every_kind() -> None:
+    def work(name: str, kind: str, planes: int) -> float:
+        model = load_model(name, kind=kind, planes=planes)
+        return getattr(model, "macs_per_pixel", 0.0)
+
+    assert work("fast", "raw", 4) < 0.6 * work("auto", "raw", 4)
+    for kind, planes in (("photo", 3), ("photo", 1), ("raw", 1), ("cube", 50)):
+        assert work("fast", kind, planes) <= work("auto", kind, planes)
+        assert planes in (*load_model("fast", kind=kind, planes=planes).card.channels, 50)
