@@ -99,8 +99,7 @@ class DarkSensor:
     """Gives dark frames whose pixels obey a law."""
 
     def __init__(self, law: TukeyLambda | TwoComponents, seed: int) -> None:
-        self.law = law
-        self.chance = np.random.default_rng((seed, 1))
+        self.law, self.seed = law, seed
 
     def frames(self) -> list[FrameFile]:
         """Return their names."""
@@ -112,10 +111,11 @@ class DarkSensor:
         return FrameInfo(FRAME, "RGGB", black, 16383.0, 14, ISO, 0.01, make="Simulated", model="Sensor")
 
     def read(self, path: Path) -> Frame:
-        """Expose a frame."""
-        noise = SIGMA_DN * self.law.draw(self.chance, FRAME[0] * FRAME[1]).reshape(FRAME)
-        noise += ROW_DN * self.chance.standard_normal((FRAME[0], 1))
-        noise += COLUMN_DN * self.chance.standard_normal((1, FRAME[1]))
+        """Expose a frame; the same name is the same frame, as in a file."""
+        chance = np.random.default_rng((self.seed, 1, int(path.name.split("_")[1])))
+        noise = SIGMA_DN * self.law.draw(chance, FRAME[0] * FRAME[1]).reshape(FRAME)
+        noise += ROW_DN * chance.standard_normal((FRAME[0], 1))
+        noise += COLUMN_DN * chance.standard_normal((1, FRAME[1]))
         return Frame(np.rint(noise + BLACK_DN + 0.3).astype(np.uint16), self.describe(path))
 
 
