@@ -117,9 +117,12 @@ class Comparison:
         seen: dict[str, Tensor] = {}
         for number in range(self.arguments.starts):
             seed = 1000 * self.arguments.seed + number
-            start = self._train(network(seed), "poisson-gaussian", FROM_NOTHING, self.arguments.start_steps, seed)
+            start, settings = network(seed), FROM_NOTHING
+            if self.arguments.start_steps:
+                start = self._train(start, "poisson-gaussian", FROM_NOTHING, self.arguments.start_steps, seed)
+                settings = FROM_A_START
             for name in self.arguments.sources or self.models:
-                trained = self._train(start, name, FROM_A_START, self.arguments.steps, seed + 500)
+                trained = self._train(start, name, settings, self.arguments.steps, seed + 500)
                 found = judged(trained, self.pictures)
                 seen.setdefault(name, found[-1][1])
                 self._keep(scores, name, [score for score, _ in found])
@@ -197,7 +200,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print nothing but the last line")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--starts", type=int, default=5, help="from each of which every source goes on")
-    parser.add_argument("--start-steps", type=int, default=FROM_NOTHING.steps, help="of each start")
+    parser.add_argument(
+        "--start-steps", type=int, default=FROM_NOTHING.steps, help="of each start; 0: begin from nothing"
+    )
     parser.add_argument("--steps", type=int, default=FROM_A_START.steps, help="of each denoiser after its start")
     parser.add_argument("--proxy-steps", type=int, default=600)
     parser.add_argument("--images", type=int, default=12, help="to test on")
