@@ -27,6 +27,7 @@ References
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class UnusualCamera:
         self.bias_dn = {
             iso: self.sigma_dn(iso) * (signs[iso] * draw(0.17, 0.44) + draw(-0.05, 0.05, (2, 2))) for iso in ISOS
         }
-        self._generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
 
     def sigma_dn(self, iso: float) -> float:
         """Return the standard deviation of a pixel's own noise without light [DN]."""
@@ -98,10 +99,11 @@ class UnusualCamera:
         return FrameInfo(FRAME, "RGGB", black, WHITE_DN, 14, iso, 0.01, make="Simulated", model="Camera")
 
     def read(self, path: Path) -> Frame:
-        """Expose a frame of an even light."""
+        """Expose a frame of an even light; the same name is the same frame, as in a file."""
         _, iso, electrons, _ = path.name.split("_")
         light = torch.full((1, 1, *FRAME), float(electrons) * self.gain_per_iso * float(iso))
-        noisy = self(light, [SensorSettings(float(iso), 0.01)], generator=self._generator)
+        chance = torch.Generator().manual_seed(zlib.crc32(path.name.encode(), self.seed))
+        noisy = self(light, [SensorSettings(float(iso), 0.01)], generator=chance)
         return Frame((noisy[0, 0] + BLACK_DN).numpy().astype(np.uint16), self.describe(path))
 
     def frames(self) -> list[FrameFile]:

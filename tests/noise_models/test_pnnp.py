@@ -10,6 +10,7 @@ import torch
 
 from noise_models import NOISE_MODELS
 from noise_models.base import ProfileError, SensorSettings
+from noise_models.eld import EldNoise
 from noise_models.gain_point import GainPoint
 from noise_models.pnnp import PnnpNoise
 from noise_models.pnnp_losses import EmpiricalLaw
@@ -157,6 +158,35 @@ def test_training_strays_as_far_as_it_says_and_no_pixel_is_cut_at_black(profile:
     rows = (noisy.mean(2).var(1) - sigmas**2 * point.read_sigma_dn**2 / width).clamp_min(0).sqrt() / point.row_sigma_dn
     assert float(rows.median()) == pytest.approx(1.25, rel=0.1)
     assert float((rows > 2.4).double().mean()) == pytest.approx(0.1, abs=4 * (0.1 * 0.9 / count) ** 0.5)
+
+
+def test_as_measured_nothing_but_the_pixels_differs_from_eld(profile: CameraProfile, proxy: NoiseProxy) -> None:
+    point = profile.at(ISO).model_copy(
+        update={"row_sigma_dn": 1.1, "column_sigma_dn": 0.6, "bias_sigma_dn": 0.4, "bias_dn": ((1, 2), (3, -1))}
+    )
+    camera = profile.model_copy(update={"points": (point,), "breaks_iso": ()})
+    only = NoiseProxy([proxy.mode(1)])
+    count, side = 600, 32
+    settings, dark = [SensorSettings(ISO, 0.01)] * count, torch.zeros((count, 1, side, side))
+    lines = {"scatter", "read", "shot", "quantise", "clip"}
+    found = []
+    for model in (EldNoise(camera, lines), PnnpNoise(camera, lines, proxy=only)):
+        noise = model(dark, settings, generator=seeded(10))[:, 0].double()
+        assert noise.view(count, 16, 2, 16, 2).mean((0, 1, 3)).numpy() == pytest.approx(
+            np.array(point.bias_dn), abs=0.1
+        )
+        noise = noise - torch.tensor(point.bias_dn).repeat(16, 16)
+        within = noise - noise.mean((1, 2), keepdim=True)
+        found.append([float(part.std()) for part in (within.mean(2), within.mean(1), noise.mean((1, 2)))])
+        parts = within.mean(2, keepdim=True) + within.mean(1, keepdim=True)
+        assert torch.allclose(within, parts, atol=1e-5)  # rows, columns and level are all there is
+    assert found[0] == pytest.approx(found[1], rel=0.1)
+    assert found[1] == pytest.approx([1.1, 0.6, np.sqrt(0.4**2 + (1.1**2 + 0.6**2) / side)], rel=0.1)
+    light = {"scatter", "read", "bias", "row", "column"}
+    bright = torch.full((2, 1, side, side), 300.0)
+    photons = [model(bright, settings[:2], generator=seeded(11)) for model in (EldNoise(camera, light), PnnpNoise(
+        camera, light, proxy=only))]  # fmt: skip
+    assert torch.equal(*photons)
 
 
 def test_4_million_samples_take_less_than_half_a_second_of_one_core(proxy: NoiseProxy) -> None:
