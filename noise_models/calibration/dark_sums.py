@@ -16,6 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 _SAMPLE_PIXELS: Final = 2**20
 """Most pixels of one frame that are kept for the shape of the noise."""
 _SAMPLE_FRAMES: Final = 12
+"""Most frames of which so many are kept; of a smaller sensor as many more as fill the same memory."""
 _BLOCK_ROWS: Final = 128
 _HOLD_BACK_FROM: Final = 4
 """A stack of so many frames or more lends its last one to the fidelity check."""
@@ -126,7 +127,7 @@ def sum_darks(stack: FrameStack) -> DarkSums:
         row_means.append(row_mean)
         column_means.append(column_mean)
         position_means.append(position_mean)
-        if len(sample) < _SAMPLE_FRAMES:
+        if len(sample) < _SAMPLE_FRAMES * max(1, _SAMPLE_PIXELS // (len(rows) * width)):
             sample.append(_above(mosaic[rows], offset))
     total /= len(row_means)
     return DarkSums(

@@ -22,7 +22,7 @@ from noise_models.pnnp_training import PixelNoise
 
 FloatArray = npt.NDArray[np.float32]
 
-_MOST_VALUES: Final = 2**22
+_MOST_VALUES: Final = 2**24
 
 
 @dataclass(frozen=True, eq=False)
