@@ -36,15 +36,16 @@ def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tens
     -------
     (bands, W) tensor
         Zero where a column does not differ from its band by more than 4.5 standard errors of its mean, and where it
-        does so on one half of the track only: that is the scene.
+        does so on one half of the track only: that is the scene. What all columns of a band share is no stripe.
 
     Notes
     -----
     The mean of a column along track, over all bands, is a spectrum plus few stripes plus little noise:
 
-    m_bj = (S d_j)_b + c_bj + N(0, sigma_b^2 / n_bj)                                                              (1)
+    m_bj = (S d_j)_b + e_b + c_bj + N(0, sigma_b^2 / n_bj)                                                        (1)
 
     d_j is fitted with Tukey's weights, to which stripes are outliers; so what of them leaked into the signal returns.
+    e_b, the median over the columns, is where the fit misses the band as a whole.
     """
     bands, rank = spectra.shape
     if residual.shape[1] < _LEAST_ROWS or bands < BANDS_PER_SPECTRUM * (rank + 1):
@@ -55,9 +56,12 @@ def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tens
     trusted = (count >= _LEAST_ROWS) & torch.isfinite(error) & (error > 0)
     weight = first = torch.where(trusted, error, torch.inf) ** -2
     rest = mean
+    level = mean.new_zeros(bands, 1)
     for _ in range(_STEPS):
-        fitted, _ = weighted_fit(mean, weight, spectra)
-        rest = mean - spectra @ fitted  # (1)
+        fitted, _ = weighted_fit(mean - level, weight, spectra)
+        rest = mean - spectra @ fitted
+        level = rest.masked_fill(~trusted, torch.nan).nanmedian(1, keepdim=True).values.nan_to_num()
+        rest = rest - level  # (1)
         distance = torch.where(trusted, rest / error / _TUKEY_ERRORS, 0.0).square()
         weight = first * (1 - distance).clamp_min(0).square()
     steady = _half_difference(residual, valid).abs() <= _UNSTEADY * rest.abs()
