@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from made_cubes import made_cube
+from made_cubes import Held, made_cube
 
 from denoise.card import ModelCard
 from denoise.cubes.flaws import find_flaws
@@ -18,21 +18,6 @@ from denoise.denoiser import Whole
 from denoise.engine import Engine
 from denoise.images import Photo
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
-
-
-class Held:
-    """A cube in memory, shown as if it were not; counts what is read at a time."""
-
-    def __init__(self, planes: torch.Tensor, most_values: int) -> None:
-        self.planes = planes
-        self.shape: tuple[int, int, int] = (planes.shape[0], planes.shape[1], planes.shape[2])
-        self.most_values = most_values
-        self.largest = 0
-
-    def window(self, top: int, bottom: int, left: int, right: int) -> torch.Tensor:
-        part = self.planes[:, top:bottom, left:right].clone()
-        self.largest = max(self.largest, part.numel())
-        return part
 
 
 class MinusMean:
