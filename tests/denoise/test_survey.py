@@ -39,7 +39,7 @@ class MinusMean:
         _, height, width = whole.shape
         rows = max(1, whole.most_values // (whole.shape[0] * width))
         sums = [whole.window(top, min(top + rows, height), 0, width).sum() for top in range(0, height, rows)]
-        return FoundMean(torch.stack(sums).sum() / np.prod(whole.shape)) if self.knows else None
+        return FoundMean(torch.stack(sums).sum() / whole.shape[0] / (height * width)) if self.knows else None
 
 
 class FoundMean:
