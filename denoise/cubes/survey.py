@@ -115,8 +115,9 @@ def survey_columns(whole: Whole, model: LowRank, flaws: Flaws, spread: Tensor) -
         for planes, split in _track(whole)
     ]
     lowest, highest, sums = zip(*parts, strict=True)
-    stuck, empty = stuck_columns(torch.stack(lowest).amin(0), torch.stack(highest).amax(0))
-    mean = reduce(ColumnSums.__add__, sums).mean
+    track = reduce(ColumnSums.__add__, sums)
+    stuck, empty = stuck_columns(torch.stack(lowest).amin(0), torch.stack(highest).amax(0), track.rows)
+    mean = track.mean
     columns = Columns(torch.zeros_like(mean), mean, spread, stuck, empty, flaws.low, flaws.high)
     columns = _with_stripes(columns, whole, model, lambda columns, planes, here: columns.near(planes, here))
     return survey_stripes(columns, whole, model)

@@ -122,7 +122,8 @@ class CubeDiffusion(nn.Module):
         """Return what the subspace method finds of a cube as a whole: the first estimates of tiles go by it."""
         if self.stage == "autoencoder" or not isinstance(self.foundation, Surveyor):
             return None
-        return _RefinedSurvey(self, self.foundation.survey(whole, noise))
+        found = self.foundation.survey(whole, noise)
+        return None if found is None else _RefinedSurvey(self, found)
 
     def uncertainty(
         self, noisy: Tensor, noise: NoiseLevel | None, samples: int, *, generator: torch.Generator | None = None

@@ -53,6 +53,7 @@ SUBSPACE_CARD: Final = ModelCard(
 
 _ROUNDS: Final = 2
 _BORDER: Final = 8
+_SHORTEST_TRACK: Final = 3
 _RANGE_SHARE: Final = 0.001
 
 
@@ -89,12 +90,14 @@ class SubspaceDenoiser:
         found = [self._alone(planes.float(), _sigma_of(planes, noise, number)) for number, planes in enumerate(noisy)]
         return FirstEstimate(*(torch.stack(parts) for parts in zip(*found, strict=True)))
 
-    def survey(self, whole: Whole, noise: NoiseLevel | None) -> SubspaceSurvey:
+    def survey(self, whole: Whole, noise: NoiseLevel | None) -> SubspaceSurvey | None:
         """Find noise, spectra and stripes of a cube that is too large for one tile.
 
         Noise and limits are those of a sample of it, about as large as a tile; spectra, stripes and stuck elements come
-        from rows all along the track.
+        from rows all along the track. One or two rows tell nothing of their noise: then nothing is found.
         """
+        if whole.shape[1] < _SHORTEST_TRACK:
+            return None
         sample = read_sample(whole)
         sigma, flaws = _sigma_of(sample, noise, 0), find_flaws(sample)
         model = fit_low_rank(sample, flaws, sigma)

@@ -138,6 +138,7 @@ def test_a_survey_of_all_pixels_gives_what_one_tile_gives(
     clean, noisy = striped
     with torch.inference_mode():
         survey = model.survey(Held(noisy, noisy.numel()), None)
+        assert survey is not None
         surveyed = survey.denoise(noisy[None], None, [(0, 0)])[0]
     whole = denoise(model, noisy)
     assert rms(surveyed, whole) < 0.08 * 0.05
@@ -156,6 +157,7 @@ def test_tiles_go_by_one_survey(model: SubspaceDenoiser, striped: tuple[torch.Te
     values = 24 * int(np.prod(engine.last_plan.tile))
     with torch.inference_mode():
         survey = model.survey(Held(noisy, values), None)
+        assert survey is not None
         in_one = survey.denoise(noisy[None], None, [(0, 0)])[0]
     assert rms(tiled, in_one) < 0.03 * 0.05
     assert rms(tiled, denoise(model, noisy)) < 0.1 * 0.05
@@ -165,11 +167,29 @@ def test_tiles_go_by_one_survey(model: SubspaceDenoiser, striped: tuple[torch.Te
         assert float(left[16, 3::9].mean().abs()) < 0.1 * 0.05
 
 
+@pytest.mark.parametrize("shape", [(2, 300, 40), (12, 40, 300), (5, 300, 9), (30, 160, 20)])
+def test_odd_cubes_in_tiles_are_served(model: SubspaceDenoiser, shape: tuple[int, int, int]) -> None:
+    """As well as in one tile, as far as the noise of so few bands can be told."""
+    bands, height, width = shape
+    clean = made_cube(bands, 300, 300, 2)[:, :height, :width].contiguous()
+    noisy = clean + 0.05 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    if bands == 30:
+        noisy[7] = 0.0
+        noisy[3, :, 5] = 0.2
+        noisy[20].view(-1)[::9] = 1.0
+    engine = Engine(tile=272 if bands < 17 else 144, threads=1)
+    tiled = engine.denoise(HyperspectralCube(noisy.numpy()), model).to_tensor()
+    assert engine.last_plan is not None
+    assert engine.last_plan.tiles != (1, 1)
+    assert rms(tiled, clean) < 1.15 * rms(denoise(model, noisy), clean)
+
+
 def test_a_stated_level_is_used_by_a_survey(model: SubspaceDenoiser, clean: torch.Tensor) -> None:
     noisy = spoil(clean, "gaussian-10")
     read = np.full(1, (20 / 255) ** 2)
     with torch.inference_mode():
         survey = model.survey(Held(noisy, noisy.numel()), NoiseLevel(0 * read, read, "given"))
+    assert survey is not None
     assert survey.model.sigma.numpy() == pytest.approx(20 / 255)
 
 
