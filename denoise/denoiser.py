@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -33,6 +34,55 @@ class Denoiser(Protocol):
 
     def to(self, device: torch.device) -> Denoiser:
         """Move to a device; returns itself."""
+        ...
+
+
+class Whole(Protocol):
+    """An image that is larger than a tile, as a survey reads it."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Planes, rows, columns."""
+        ...
+
+    @property
+    def most_values(self) -> int:
+        """Values to work on at a time, at most, all planes together: what the memory promised allows."""
+        ...
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> torch.Tensor:
+        """Return planes [top:bottom, left:right] (C, h, w) float32, on the device of the model."""
+        ...
+
+
+class Survey(Protocol):
+    """What was found in one image as a whole; it never changes, so that tiles may be denoised side by side."""
+
+    def denoise(
+        self,
+        noisy: torch.Tensor,
+        noise: NoiseLevel | None,
+        places: Sequence[tuple[int, int]],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Denoise tiles (B, C, h, w) of that image as `Denoiser.denoise` does, given (row, column) of their corners.
+
+        A tile may reach past the right and lower border; there it holds the mirror image.
+        """
+        ...
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """A `Denoiser` that goes by facts of the whole image: its mean, its noise, what its columns share.
+
+    Of an image in one tile it finds them by itself. Where the engine cuts an image, it asks for a survey first, and
+    every tile is denoised by it.
+    """
+
+    def survey(self, whole: Whole, noise: NoiseLevel | None) -> Survey | None:
+        """Look at the image as a whole; None if there is nothing to know."""
         ...
 
 

@@ -12,6 +12,7 @@ References
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -50,6 +51,38 @@ def sigma_by_differences(planes: Tensor, valid: Tensor) -> Tensor:
     return torch.where(torch.isfinite(sigma), sigma, spread.sqrt())
 
 
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Second moments of what was whitened and blurred; parts of a cube, added, are those of the cube."""
+
+    total: Tensor
+    """(bands, bands) float64: sum over the pixels."""
+    pixels: int
+    """How many."""
+    gain: float
+    """Of the variance of white noise in the blur."""
+
+    @classmethod
+    def of(cls, whitened: Tensor) -> Moments:
+        """Take those of deviations from a mean (bands, H, W), divided by the noise of their band."""
+        smooth, gain = blur(whitened, _BLUR_RADIUS)
+        flat = smooth.flatten(1).double()
+        return cls(flat @ flat.T, whitened[0].numel(), gain)
+
+    def __add__(self, other: Moments) -> Moments:
+        pixels = self.pixels + other.pixels
+        gain = (self.pixels * self.gain + other.pixels * other.gain) / pixels
+        return Moments(self.total + other.total, pixels, gain)
+
+    def spectra(self, most: int) -> Tensor:
+        """Return the spectra (bands, r) float32 that hold the signal; see `signal_spectra`."""
+        bands = len(self.total)
+        values, vectors = torch.linalg.eigh((self.total / (self.pixels * self.gain)).cpu())  # (1)
+        edge = (1 + math.sqrt(bands / (2 * self.pixels * self.gain))) ** 2  # (2)
+        rank = int((values > _ABOVE_THE_EDGE * edge).sum())
+        return vectors.flip(1)[:, : max(1, min(rank, most))].to(self.total.device, torch.float32)
+
+
 def signal_spectra(whitened: Tensor, most: int) -> Tensor:
     """Return the spectra (bands, r) that hold the signal, orthonormal, strongest first.
 
@@ -69,14 +102,7 @@ def signal_spectra(whitened: Tensor, most: int) -> Tensor:
     only eigenvalues below (1 + sqrt(bands / N'))^2, N' = 2 N g independent pixels (2), so that signals several times
     weaker than without the blur stand above it.
     """
-    bands = whitened.shape[0]
-    pixels = whitened[0].numel()
-    smooth, gain = blur(whitened, _BLUR_RADIUS)
-    flat = smooth.flatten(1).double()
-    values, vectors = torch.linalg.eigh((flat @ flat.T / (pixels * gain)).cpu())  # (1)
-    edge = (1 + math.sqrt(bands / (2 * pixels * gain))) ** 2  # (2)
-    rank = int((values > _ABOVE_THE_EDGE * edge).sum())
-    return vectors.flip(1)[:, : max(1, min(rank, most))].to(whitened)
+    return Moments.of(whitened).spectra(most)
 
 
 def blur(planes: Tensor, radius: float) -> tuple[Tensor, float]:

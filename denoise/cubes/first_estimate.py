@@ -59,7 +59,28 @@ def pad(cube: Tensor, bands: int, pixels: int) -> Tensor:
     return functional.pad(cube[:, None], sides, mode="replicate")[:, 0]
 
 
-def combine(refined: Tensor, first: FirstEstimate) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class BandTrust:
+    """How far a refined estimate is trusted, band by band: a fact of whole cubes, not of their parts."""
+
+    moved: Tensor
+    """(B, bands, 1, 1): what each band is moved by; house units."""
+    weight: Tensor
+    """(B, bands, 1, 1): share of what is left that comes back."""
+
+    @classmethod
+    def of(cls, refined: Tensor, first: FirstEstimate) -> BandTrust:
+        """Measure it for an estimate (B, bands, H, W); see `combine`."""
+        rest = torch.where(first.valid, first.cube + first.rest - refined, 0.0)
+        count = first.valid.sum((2, 3), keepdim=True).clamp_min(1)
+        moved = rest.sum((2, 3), keepdim=True) / count
+        moved = moved * (1 - first.known_sigma.square() / (count * moved.square()).clamp_min(1e-30)).clamp_min(0)  # (3)
+        moved = torch.where(count > _WHOLE * first.valid[0, 0].numel(), moved, 0.0)
+        energy = torch.where(first.valid, (rest - moved) / first.known_sigma, 0.0).square()
+        return cls(moved, _weight(energy, first.valid, (2, 3)))
+
+
+def combine(refined: Tensor, first: FirstEstimate, trust: BandTrust | None = None) -> Tensor:
     """Put a refined estimate and what was measured together, each by its own uncertainty.
 
     What was measured errs by sigma, known. How far the refined estimate errs shows in what is left: if it were the
@@ -74,6 +95,8 @@ def combine(refined: Tensor, first: FirstEstimate) -> Tensor:
         House units.
     first : FirstEstimate
         Whose ``cube`` was refined.
+    trust : BandTrust, optional
+        Of the whole cube, where this is a part of one; otherwise measured here.
 
     Returns
     -------
@@ -91,17 +114,12 @@ def combine(refined: Tensor, first: FirstEstimate) -> Tensor:
     over n valid values; bands that err as a whole have no say in a pixel's. Of the band's and the pixel's w the larger
     counts. Where nothing was measured, w = 0.
     """
+    trust = trust or BandTrust.of(refined, first)
+    refined = refined + trust.moved
     rest = torch.where(first.valid, first.cube + first.rest - refined, 0.0)
-    count = first.valid.sum((2, 3), keepdim=True).clamp_min(1)
-    moved = rest.sum((2, 3), keepdim=True) / count
-    moved = moved * (1 - first.known_sigma.square() / (count * moved.square()).clamp_min(1e-30)).clamp_min(0)  # (3)
-    moved = torch.where(count > _WHOLE * first.valid[0, 0].numel(), moved, 0.0)
-    refined, rest = refined + moved, torch.where(first.valid, rest - moved, 0.0)
-    energy = (rest / first.known_sigma).square()
-    of_band = _weight(energy, first.valid, (2, 3))
-    served = first.valid & (of_band < _SERVED)
-    of_pixel = _weight(energy * served, served, (1,))
-    return refined + of_band.maximum(of_pixel) * rest  # (1)
+    served = first.valid & (trust.weight < _SERVED)
+    of_pixel = _weight((rest / first.known_sigma).square() * served, served, (1,))
+    return refined + trust.weight.maximum(of_pixel) * rest  # (1)
 
 
 def _weight(energy: Tensor, valid: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 _LEAST_SHARE: Final = 0.01
 _TIMES_THE_NEXT: Final = 5
 _LEAST_VALUES: Final = 100
+_LEAST_ROWS: Final = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +60,23 @@ def find_flaws(planes: Tensor) -> Flaws:
     The lowest and the highest value of a noisy band are rare. Where at least 1 % of a band share one of them, five
     times as many as share the next, the band was cut off there, or impulses hit it: salt, pepper, saturation, fill.
     """
-    stuck = planes.amax(1) == planes.amin(1)
-    empty = (planes.amax((1, 2)) == planes.amin((1, 2)))[:, None]
-    stuck = stuck & (stuck.float().mean(1, keepdim=True) < 0.5)
-    if planes.shape[1] < 8:
-        stuck = torch.zeros_like(stuck)
+    stuck, empty = stuck_columns(planes.amin(1), planes.amax(1), planes.shape[1])
     alive = ~(stuck | empty)[:, None, :].expand_as(planes)
     limits = [(-_limit(-band[good]), _limit(band[good])) for band, good in zip(planes, alive, strict=True)]
     low, high = planes.new_tensor(limits).reshape(-1, 2).unbind(1)
-    inside = (planes > low[:, None, None]) & (planes < high[:, None, None])
-    return Flaws(alive & inside, stuck, low, high)
+    return Flaws(alive & between(planes, low, high), stuck, low, high)
+
+
+def stuck_columns(lowest: Tensor, highest: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Return which columns (bands, W) stick, and which bands (bands, 1) hold nothing, by the range of each column."""
+    stuck = (highest == lowest) if rows >= _LEAST_ROWS else torch.zeros_like(highest, dtype=torch.bool)
+    empty = (highest.amax(1) == lowest.amin(1))[:, None]
+    return stuck & (stuck.float().mean(1, keepdim=True) < 0.5), empty
+
+
+def between(planes: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return where planes (bands, h, w) lie strictly between limits (bands,)."""
+    return (planes > low[:, None, None]) & (planes < high[:, None, None])
 
 
 def _limit(values: Tensor) -> float:

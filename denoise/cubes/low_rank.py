@@ -15,7 +15,8 @@ from denoise.cubes.stripes import BANDS_PER_SPECTRUM, column_offsets, weighted_f
 _MOST_SPECTRA: Final = (3, 6, 12, 24, 48, 48)
 _SPIKE_SIGMA: Final = 4.0
 _COMPANY_SIGMA: Final = 3.0
-_FIRST_SPIKE_SIGMA: Final = 6.0
+FIRST_SPIKE_SIGMA: Final = 6.0
+"""At first sight, a spike lies this far from the mean of its column."""
 _MOST_LEVERAGE: Final = 0.95
 _LEAST_SIGMA: Final = 1e-6
 
@@ -88,7 +89,7 @@ def fit_low_rank(planes: Tensor, flaws: Flaws, sigma: Tensor | None = None) -> L
     fitted = None
     for most in _MOST_SPECTRA:
         deviation = _deviation(model.destriped(planes), model.valid, fitted) / sigma[:, None, None]
-        spectra = signal_spectra(deviation, min(most, max(1, bands // BANDS_PER_SPECTRUM - 1)))
+        spectra = signal_spectra(deviation, min(most, most_spectra(bands)))
         leading = torch.where(flaws.clipped, torch.inf, sigma) if (~flaws.clipped).sum() > bands // 4 else sigma
         spectra = torch.where(torch.isfinite(sigma), sigma, 0.0)[:, None] * spectra
         model = replace(model, spectra=spectra, sigma=leading)
@@ -103,6 +104,11 @@ def fit_low_rank(planes: Tensor, flaws: Flaws, sigma: Tensor | None = None) -> L
             sigma = _floored(robust_sigma(residual, flaws.valid) / share, planes)  # (1)
         model = replace(model, sigma=sigma, valid=trusted(residual, sigma, flaws, fitted))
     return model
+
+
+def most_spectra(bands: int) -> int:
+    """Return how many spectra a cube of so many bands may have at most, if stripes are to be told from them."""
+    return min(_MOST_SPECTRA[-1], max(1, bands // BANDS_PER_SPECTRUM - 1))
 
 
 def trusted(residual: Tensor, sigma: Tensor, flaws: Flaws, expected: Tensor) -> Tensor:
@@ -138,9 +144,14 @@ def _deviation(planes: Tensor, valid: Tensor, fitted: Tensor | None) -> Tensor:
     return torch.where(valid, planes - mean, 0.0)
 
 
+def column_spread(planes: Tensor, valid: Tensor) -> Tensor:
+    """Return sigma of deviations from the mean of each column, (bands,): of scene and noise together."""
+    return robust_sigma(_deviation(planes, valid, None), valid)
+
+
 def _without_first_spikes(planes: Tensor, valid: Tensor) -> Tensor:
     deviation = _deviation(planes, valid, None)
-    return valid & (deviation.abs() < _FIRST_SPIKE_SIGMA * robust_sigma(deviation, valid)[:, None, None])
+    return valid & (deviation.abs() < FIRST_SPIKE_SIGMA * robust_sigma(deviation, valid)[:, None, None])
 
 
 def _floored(sigma: Tensor, planes: Tensor) -> Tensor:

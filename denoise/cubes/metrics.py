@@ -138,20 +138,55 @@ def stripe_energy(cube: npt.ArrayLike) -> FloatArray:
 
     energy_b = mean((h(m_b) - fit)**2), fit by h(m) of the four bands on either side, but the two beside it        (1)
     """
+    return np.square(_unexplained_steps(cube)).mean(1)  # (1)
+
+
+def steady_stripe_energy(cube: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Power of stripes that stay all along the track, of each band (bands,), and its standard error (bands,).
+
+    A detector element adds the same to both halves of the track; noise, spoilt values and the scene do not. So, unlike
+    that of `stripe_energy`, its mean is 0 where there are no stripes, and it may be negative.
+
+    Parameters
+    ----------
+    cube : (bands, H, W) array
+        Columns across track.
+
+    Raises
+    ------
+    ShapeError
+        If it is no cube of at least 2 rows and 3 columns.
+
+    Notes
+    -----
+    With r_1, r_2 what `stripe_energy` takes the power of, in the first and the second half of the rows,
+
+    energy_b = mean(r_1b r_2b),  its error sqrt(mean(r_1b^2) mean(r_2b^2) / W)                                    (1)
+    """
+    cube = np.asarray(cube, np.float64)
+    if cube.ndim == 3 and cube.shape[1] < 2:
+        raise ShapeError(f"Steady stripes are seen on both halves of a track, but the cube is {cube.shape}.")
+    middle = cube.shape[1] // 2 if cube.ndim == 3 else 0
+    first, second = _unexplained_steps(cube[:, :middle]), _unexplained_steps(cube[:, middle:])
+    error = np.sqrt(np.square(first).mean(1) * np.square(second).mean(1) / first.shape[1])
+    return (first * second).mean(1), error  # (1)
+
+
+def _unexplained_steps(cube: npt.ArrayLike) -> FloatArray:
+    """Return second differences of column means (bands, W - 2), less their fit by those of other bands."""
     cube = np.asarray(cube, np.float64)
     if cube.ndim != 3 or cube.shape[2] < 3:
         raise ShapeError(f"Stripes are columns of a cube (bands, H, W) at least 3 wide, but got {cube.shape}.")
     means = cube.mean(1)
     steps = means[:, 1:-1] - (means[:, :-2] + means[:, 2:]) / 2
-    energy = np.empty(len(cube))
+    rest = np.empty_like(steps)
     for band, own in enumerate(steps):
         places = [band + side * away for side in (-1, 1) for away in range(2, _NEIGHBOURS + 2)]
         others = steps[[place for place in places if 0 <= place < len(cube)]]
         gram = others @ others.T
         gram += _RIDGE * max(float(np.trace(gram)), 1e-300) * np.eye(len(others))
-        rest = own - np.linalg.solve(gram, others @ own) @ others if len(others) else own
-        energy[band] = np.square(rest).mean()  # (1)
-    return energy
+        rest[band] = own - np.linalg.solve(gram, others @ own) @ others if len(others) else own
+    return rest
 
 
 def _pair(cube: npt.ArrayLike, clean: npt.ArrayLike, what: str) -> tuple[FloatArray, FloatArray]:

@@ -1,17 +1,17 @@
-"""Where the stored values of a cube lie: in memory, in a file that is looked at by windows, or in a spool on disk."""
+"""Where the stored values of a cube lie: in memory, in a file that is read by windows, or in a spool on disk."""
 
 from __future__ import annotations
 
-import mmap
 import tempfile
 import weakref
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from denoise.errors import ShapeError
+from denoise.errors import FileFormatError, ShapeError
 
 Interleave = Literal["bsq", "bil", "bip"]
 Stored = npt.NDArray[Any]
@@ -21,7 +21,7 @@ AXES: Final[dict[Interleave, tuple[int, ...]]] = {"bsq": (0, 1, 2), "bil": (1, 0
 
 HELD_BYTES: Final = 256 << 20
 """A cube up to this size is held in memory; a larger one stays in its file, its result in a spool."""
-_MAPPED_BYTES: Final = 8 << 20
+_PIECE_BYTES: Final = 8 << 20
 
 
 class Pixels(Protocol):
@@ -83,10 +83,11 @@ class ArrayPixels:
         self.array[:, top : top + rows.shape[1]] = rows
 
 
-class MappedPixels:
+class FilePixels:
     """Values of a plain binary file, its axes (bands, rows, columns) in the order ``axes``, slowest first.
 
-    Each window is mapped anew, some rows at a time, and let go, so that what was read is not memory of this process.
+    Each window is read anew, piece by piece. It is not mapped: the system may keep a file in pages of 2 MiB, and a row
+    of every band would then bring one of them each into the memory of this process.
     """
 
     def __init__(
@@ -114,20 +115,44 @@ class MappedPixels:
         return 0
 
     def read(self, top: int, bottom: int, left: int, right: int) -> Stored:
-        """Return all bands of [top:bottom, left:right] as a new array (bands, h, w)."""
-        in_file = tuple(self.shape[axis] for axis in self.axes)
+        """Return all bands of [top:bottom, left:right] as a new array (bands, h, w).
+
+        Raises
+        ------
+        FileFormatError
+            If the file ends before that.
+        """
         values = np.empty((self.shape[0], bottom - top, right - left), self.dtype)
-        row_bytes = self.shape[0] * max(self.shape[2] * self.file_dtype.itemsize, mmap.PAGESIZE)
-        step = max(1, _MAPPED_BYTES // row_bytes)
-        for first in range(top, bottom, step):
-            last = min(first + step, bottom)
-            mapped = np.memmap(self.file, self.file_dtype, mode="r", offset=self.offset_bytes, shape=in_file)
-            part = mapped.transpose(np.argsort(self.axes))[:, first:last, left:right]
-            values[:, first - top : last - top] = part
+        step = max(1, _PIECE_BYTES // (self.shape[0] * (right - left) * self.file_dtype.itemsize))
+        with self._opened() as stream:
+            for first in range(top, bottom, step):
+                last = min(first + step, bottom)
+                piece = self._read_piece(stream, ((0, self.shape[0]), (first, last), (left, right)))
+                values[:, first - top : last - top] = piece.transpose(np.argsort(self.axes))
         return values
 
+    def _opened(self) -> AbstractContextManager[IO[bytes]]:
+        return self.file.open("rb", buffering=0) if isinstance(self.file, Path) else nullcontext(self.file)
 
-class Spool(MappedPixels):
+    def _read_piece(self, stream: IO[bytes], spans: tuple[tuple[int, int], ...]) -> Stored:
+        """Return spans of (bands, rows, columns) as an array in the order of the file."""
+        lengths = [self.shape[axis] for axis in self.axes]
+        (slow, slow_end), (middle, middle_end), (fast, fast_end) = (spans[axis] for axis in self.axes)
+        piece = np.empty((slow_end - slow, middle_end - middle, fast_end - fast), self.file_dtype)
+        runs = piece.reshape(len(piece), 1, -1) if (fast, fast_end) == (0, lengths[2]) else piece
+        for place, index in enumerate(range(slow, slow_end)):
+            for number, run in enumerate(runs[place]):
+                start = (index * lengths[1] + middle + number) * lengths[2] + fast
+                stream.seek(self.offset_bytes + start * self.file_dtype.itemsize)
+                if stream.readinto(run.view(np.uint8)) != run.nbytes:  # type: ignore[attr-defined]
+                    raise FileFormatError(
+                        f"Values of a cube {self.shape} were to be read from {getattr(stream, 'name', 'a file')}, but "
+                        "it ends too early. It changed while it was read: copy it again."
+                    )
+        return piece
+
+
+class Spool(FilePixels):
     """Values in a nameless file of the temporary folder, line by line; the system removes it with its last reader."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:

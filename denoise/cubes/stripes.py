@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -18,8 +19,36 @@ _RIDGE: Final = 1e-4
 _CHUNK: Final = 1 << 23
 
 
+@dataclass(frozen=True, eq=False)
+class ColumnSums:
+    """What of a cube was added up along its columns; parts of a track, added, are those of the track."""
+
+    total: Tensor
+    """(2, bands, W): sum of what counts, on the first and the second half of the track."""
+    count: Tensor
+    """(2, bands, W): how many they are."""
+    rows: int
+    """Of the track."""
+
+    @classmethod
+    def of(cls, residual: Tensor, valid: Tensor, split: int | None = None) -> ColumnSums:
+        """Add up a residual (bands, H, W) where it is valid; from ``split`` on (the middle) is the second half."""
+        middle = residual.shape[1] // 2 if split is None else min(max(split, 0), residual.shape[1])
+        halves = (slice(None, middle), slice(middle, None))
+        total = torch.stack([(residual[:, rows] * valid[:, rows]).sum(1) for rows in halves])
+        return cls(total, torch.stack([valid[:, rows].sum(1) for rows in halves]), residual.shape[1])
+
+    @property
+    def mean(self) -> Tensor:
+        """(bands, W): over the whole track; 0 where nothing counts."""
+        return self.total.sum(0) / self.count.sum(0).clamp_min(1)
+
+    def __add__(self, other: ColumnSums) -> ColumnSums:
+        return ColumnSums(self.total + other.total, self.count + other.count, self.rows + other.rows)
+
+
 def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tensor) -> Tensor:
-    """Return the offset of each detector element.
+    """Return the offset of each detector element (bands, W) of a cube: `stripe_offsets` of its columns.
 
     Parameters
     ----------
@@ -27,6 +56,19 @@ def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tens
         What the signal does not explain, columns across track.
     valid : (bands, H, W) bool
         What holds a measurement.
+    spectra, sigma : tensor
+        As there.
+    """
+    return stripe_offsets(ColumnSums.of(residual, valid), spectra, sigma)
+
+
+def stripe_offsets(sums: ColumnSums, spectra: Tensor, sigma: Tensor) -> Tensor:
+    """Return the offset of each detector element.
+
+    Parameters
+    ----------
+    sums : ColumnSums
+        Of what the signal does not explain.
     spectra : (bands, r) tensor
         Of the signal.
     sigma : (bands,) tensor
@@ -36,42 +78,37 @@ def column_offsets(residual: Tensor, valid: Tensor, spectra: Tensor, sigma: Tens
     -------
     (bands, W) tensor
         Zero where a column does not differ from its band by more than 4.5 standard errors of its mean, and where it
-        does so on one half of the track only: that is the scene.
+        does so on one half of the track only: that is the scene. What all columns of a band share is no stripe.
 
     Notes
     -----
     The mean of a column along track, over all bands, is a spectrum plus few stripes plus little noise:
 
-    m_bj = (S d_j)_b + c_bj + N(0, sigma_b^2 / n_bj)                                                              (1)
+    m_bj = (S d_j)_b + e_b + c_bj + N(0, sigma_b^2 / n_bj)                                                        (1)
 
     d_j is fitted with Tukey's weights, to which stripes are outliers; so what of them leaked into the signal returns.
+    e_b, the median over the columns, is where the fit misses the band as a whole.
     """
     bands, rank = spectra.shape
-    if residual.shape[1] < _LEAST_ROWS or bands < BANDS_PER_SPECTRUM * (rank + 1):
-        return residual.new_zeros(bands, residual.shape[2])
-    count = valid.sum(1)
-    mean = (residual * valid).sum(1) / count.clamp_min(1)
+    count = sums.count.sum(0)
+    if sums.rows < _LEAST_ROWS or bands < BANDS_PER_SPECTRUM * (rank + 1):
+        return torch.zeros_like(sums.total[0])
+    mean = sums.mean
     error = sigma[:, None] / count.clamp_min(1).sqrt()
     trusted = (count >= _LEAST_ROWS) & torch.isfinite(error) & (error > 0)
     weight = first = torch.where(trusted, error, torch.inf) ** -2
     rest = mean
+    level = mean.new_zeros(bands, 1)
     for _ in range(_STEPS):
-        fitted, _ = weighted_fit(mean, weight, spectra)
-        rest = mean - spectra @ fitted  # (1)
+        fitted, _ = weighted_fit(mean - level, weight, spectra)
+        rest = mean - spectra @ fitted
+        level = rest.masked_fill(~trusted, torch.nan).nanmedian(1, keepdim=True).values.nan_to_num()
+        rest = rest - level  # (1)
         distance = torch.where(trusted, rest / error / _TUKEY_ERRORS, 0.0).square()
         weight = first * (1 - distance).clamp_min(0).square()
-    steady = _half_difference(residual, valid).abs() <= _UNSTEADY * rest.abs()
+    halves = sums.total / sums.count
+    steady = ((halves[0] - halves[1]) / 2).nan_to_num(torch.inf).abs() <= _UNSTEADY * rest.abs()
     return torch.where(trusted & steady & (rest.abs() > _OUTLIER_ERRORS * error), rest, 0.0)
-
-
-def _half_difference(residual: Tensor, valid: Tensor) -> Tensor:
-    """Return half the difference of the column means (bands, W) of the first and the second half of the track."""
-    middle = residual.shape[1] // 2
-    halves = []
-    for rows in (slice(None, middle), slice(middle, None)):
-        count = valid[:, rows].sum(1)
-        halves.append((residual[:, rows] * valid[:, rows]).sum(1) / count)
-    return ((halves[0] - halves[1]) / 2).nan_to_num(torch.inf)
 
 
 def weighted_fit(values: Tensor, weight: Tensor, spectra: Tensor) -> tuple[Tensor, Tensor]:

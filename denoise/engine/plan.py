@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from denoise.card import ModelCard
-from denoise.denoiser import Denoiser
+from denoise.denoiser import Denoiser, Surveyor
 from denoise.engine.blend import Band
 from denoise.engine.device import GIB, DeviceReport, Precision
 from denoise.engine.tiles import Grid, lay_tiles, overlap_of, round_up, smallest_tile
@@ -86,6 +86,8 @@ class Task:
     """Tensors alive at the network's peak, per pixel of a tile's plane, in float32."""
     macs_per_pixel: float | None
     """Multiplications per pixel of a plane."""
+    surveyed: bool = False
+    """Whether the model looks at the whole image before its tiles."""
 
     @classmethod
     def of(cls, image: Image, model: Denoiser) -> Task:
@@ -111,6 +113,7 @@ class Task:
             unread_bytes=sum(array.nbytes for array in mapped),
             bytes_per_pixel=float(stated or assumed),
             macs_per_pixel=None if macs is None else float(macs),
+            surveyed=isinstance(model, Surveyor),
         )
 
     @property
@@ -220,6 +223,8 @@ def make_plan(
     reasons.append(f"tiles {grid.counts[0]}x{grid.counts[1]}: {grid.waste:.2f} times the image is computed")
     if task.card.halo is None and len(grid) > 1:
         reasons.append(f"{task.card.id} sees the whole image, which is too large: neighbours share {2 * halo} pixels")
+    if task.surveyed and len(grid) > 1:
+        reasons.append("the whole image is surveyed first, and all tiles go by what was found")
     if why:
         reasons.append(why)
     return Plan(

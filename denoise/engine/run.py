@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from denoise.card import ModelCard
-from denoise.denoiser import Denoiser
+from denoise.denoiser import Denoiser, Survey, Surveyor
 from denoise.engine.blend import Band
 from denoise.engine.device import DTYPES, Precision
 from denoise.engine.lanes import Collect, host_buffer, open_lane
@@ -30,7 +30,7 @@ _COPY_BYTES: Final = 4 << 20
 
 
 def run_batch(
-    model: Denoiser,
+    model: Denoiser | _Placed,
     noisy: torch.Tensor,
     noise: NoiseLevel | None,
     *,
@@ -43,7 +43,7 @@ def run_batch(
     Parameters
     ----------
     model : Denoiser
-        On the device of ``noisy``.
+        On the device of ``noisy``; or what a survey made of it.
     noisy : (B, C, h, w) float32 tensor
         House units.
     noise : NoiseLevel or None
@@ -72,6 +72,37 @@ def run_batch(
         raise ShapeError(f"{model.card.id} got a tile of {tuple(noisy.shape)} and returned {tuple(denoised.shape)}.")
     with torch.inference_mode():
         return leave(noisy, denoised.float(), strength)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """An image on its way to a survey: `denoise.denoiser.Whole`."""
+
+    image: Image
+    device: torch.device
+    most_values: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.image.shape
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> torch.Tensor:
+        return torch.from_numpy(self.image.window(top, bottom, left, right)).to(self.device)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A survey where a batch of tiles lies."""
+
+    card: ModelCard
+    survey: Survey
+    places: tuple[tuple[int, int], ...]
+
+    def denoise(
+        self, noisy: torch.Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        places = self.places + self.places[-1:] * (len(noisy) - len(self.places))
+        return self.survey.denoise(noisy, noise, places, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -107,6 +138,8 @@ class Run:
     """Time in the network, copies to a card and back included [s]."""
     repaired: int = 0
     """Tiles that were not finite, and ran again in float32."""
+    survey: Survey | None = None
+    """Of an image in several tiles, by a model that asks for one."""
 
     def __post_init__(self) -> None:
         self.step = torch.compile(run_batch, dynamic=False) if self.compile else run_batch
@@ -124,6 +157,7 @@ class Run:
         buffers = [host_buffer(shape, device, self.channels_last) for _ in range(lane.depth + 1)]
         under_way: deque[_Job] = deque()
         self.progress(0, len(grid))
+        self._look(grid, device)
         tiles = iter(grid)
         for buffer in itertools.cycle(buffers):
             batch = list(itertools.islice(tiles, plan.batch))
@@ -133,7 +167,7 @@ class Run:
             for tile, planes in zip(batch, noisy, strict=False):
                 read_tile(self.image, tile, planes.numpy())
             begun = time.perf_counter()
-            collect = lane.send(noisy, lambda there, first=batch[0]: self._step(there, plan.precision, first))
+            collect = lane.send(noisy, lambda there, batch=batch: self._step(there, plan.precision, batch))
             self.network_s += time.perf_counter() - begun
             under_way.append(_Job(batch, noisy, collect))
             if len(under_way) > lane.depth:
@@ -142,14 +176,26 @@ class Run:
             self._finish(under_way.popleft(), band, plan, len(grid))
         return canvas.finish(_note(self.model.card, plan, self.strength))
 
-    def _step(self, noisy: torch.Tensor, precision: Precision, first: Tile) -> torch.Tensor:
+    def _look(self, grid: Grid, device: torch.device) -> None:
+        """Survey the image once, if it is cut and the model asks for it."""
+        if len(grid) == 1 or self.survey is not None or not isinstance(self.model, Surveyor):
+            return
+        begun = time.perf_counter()
+        values = self.image.shape[0] * grid.tile[0] * grid.tile[1]
+        with torch.inference_mode():
+            self.survey = self.model.survey(_Whole(self.image, device, values), self.noise)
+        self.network_s += time.perf_counter() - begun
+
+    def _step(self, noisy: torch.Tensor, precision: Precision, tiles: Sequence[Tile]) -> torch.Tensor:
         generator = None
+        model: Denoiser | _Placed = self.model
+        if self.survey is not None:
+            places = tuple((tile.rows.start, tile.columns.start) for tile in tiles)
+            model = _Placed(self.model.card, self.survey, places)
         if self.model.card.stochastic:
-            seed = np.random.SeedSequence((self.seed, first.index)).generate_state(1, np.uint64)
+            seed = np.random.SeedSequence((self.seed, tiles[0].index)).generate_state(1, np.uint64)
             generator = torch.Generator(noisy.device).manual_seed(int(seed[0]) >> 1)
-        return self.step(
-            self.model, noisy, self.noise, precision=precision, strength=self.strength, generator=generator
-        )
+        return self.step(model, noisy, self.noise, precision=precision, strength=self.strength, generator=generator)
 
     def _finish(self, job: _Job, band: Band, plan: Plan, total: int) -> None:
         begun = time.perf_counter()
@@ -166,7 +212,7 @@ class Run:
         if not torch.isfinite(noisy).all():
             raise ShapeError(f"In the image, {place} holds values that are not finite. Mend or mask them first.")
         if plan.precision != "float32":
-            planes = self._step(noisy[None].to(plan.device), "float32", tile)[0].to("cpu")
+            planes = self._step(noisy[None].to(plan.device), "float32", [tile])[0].to("cpu")
             if torch.isfinite(planes).all():
                 self.repaired += 1
                 return planes

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from denoise.cubes.cube import CubeMetadata, HyperspectralCube
-from denoise.cubes.pixels import AXES, MappedPixels, hold_if_small
+from denoise.cubes.pixels import AXES, FilePixels, hold_if_small
 from denoise.errors import FileFormatError
 from denoise.io.bands import finish_cube, refuse_one_band, to_nanometres, widths_to_nanometres
 from denoise.io.envi_header import (
@@ -63,7 +63,7 @@ def read_envi(path: Path) -> HyperspectralCube:
     if found != structure.size_bytes:
         raise _wrong_size(header, structure, data, found)
     big_endian = _byte_order(header, structure, data)
-    pixels = MappedPixels(
+    pixels = FilePixels(
         data, structure.shape, structure.dtype(big_endian), AXES[structure.interleave], structure.offset_bytes
     )
     _check_interleave(header, structure, pixels)
@@ -135,7 +135,7 @@ def _byte_order(header: EnviHeader, structure: Structure, data: Path) -> bool:
     rough, sensible = [], []
     for big in (False, True):
         dtype = structure.dtype(big)
-        pixels = MappedPixels(data, structure.shape, dtype, AXES[structure.interleave], structure.offset_bytes)
+        pixels = FilePixels(data, structure.shape, dtype, AXES[structure.interleave], structure.offset_bytes)
         part = pixels.read(*sample_window(structure.shape))
         rough.append(roughness(part))
         sensible.append(sensible_share(part) if dtype.kind == "f" else 1.0)
@@ -154,13 +154,13 @@ def _byte_order(header: EnviHeader, structure: Structure, data: Path) -> bool:
     return stated
 
 
-def _check_interleave(header: EnviHeader, structure: Structure, pixels: MappedPixels) -> None:
+def _check_interleave(header: EnviHeader, structure: Structure, pixels: FilePixels) -> None:
     if not can_tell(structure.shape):
         return
     window = sample_window(structure.shape)
     rough = {}
     for interleave, axes in AXES.items():
-        other = MappedPixels(pixels.file, pixels.shape, pixels.file_dtype, axes, pixels.offset_bytes)
+        other = FilePixels(pixels.file, pixels.shape, pixels.file_dtype, axes, pixels.offset_bytes)
         rough[interleave] = roughness(other.read(*window))
     stated = rough.pop(structure.interleave)
     if is_torn(stated, rough.values()):
@@ -172,7 +172,7 @@ def _check_interleave(header: EnviHeader, structure: Structure, pixels: MappedPi
 
 
 def _describe(
-    header: EnviHeader, structure: Structure, data: Path, big_endian: bool, pixels: MappedPixels
+    header: EnviHeader, structure: Structure, data: Path, big_endian: bool, pixels: FilePixels
 ) -> HyperspectralCube:
     bands = structure.shape[0]
     wavelengths = header.numbers("wavelength", bands)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from denoise.cubes.cube import CubeMetadata, HyperspectralCube
-from denoise.cubes.pixels import AXES, MappedPixels, hold_if_small, write_binary
+from denoise.cubes.pixels import AXES, FilePixels, hold_if_small, write_binary
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.io.bands import band_axis, finish_cube, refuse_one_band, refuse_shape
 from denoise.io.files import atomic_target, open_to_read
@@ -47,7 +47,7 @@ def read_npy(path: Path, *, variable: str = "", band_axis_asked: str = "auto") -
     sizes = dict(zip(axes, shape, strict=True))
     refuse_one_band(path, (sizes[0], sizes[1], sizes[2]))
     in_file = tuple(reversed(axes)) if fortran else axes
-    pixels = MappedPixels(path, (sizes[0], sizes[1], sizes[2]), dtype, in_file, offset)
+    pixels = FilePixels(path, (sizes[0], sizes[1], sizes[2]), dtype, in_file, offset)
     entries = {"axes": axes, "dtype": dtype}
     cube = HyperspectralCube(hold_if_small(pixels), metadata=CubeMetadata(path, "npy", entries))
     return finish_cube(cube, path)

@@ -14,6 +14,8 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise.card import ModelCard
-from denoise.denoiser import Batch
+from denoise.denoiser import Batch, Whole
 from denoise.errors import WeightsError
 from denoise.networks.blind_spot import ConditionalBlindSpot, batch_to_space, draw_cells, space_to_batch, subsample
 from denoise.networks.unet import ResidualUNet
@@ -33,6 +35,7 @@ STRIDE: Final = 5
 SUBSAMPLE: Final = 2
 INVARIANCE: Final = 2.0
 """Weight of the invariance loss, lambda."""
+_LEAST_DEVIATION: Final = 1 / 256
 _LOUD: Final = NoiseLevel(np.zeros(1), np.array([(40 / 255) ** 2]))
 """More noise than any that the student meets: `keep_mean` then takes no change for an outlier."""
 
@@ -61,8 +64,21 @@ class ConditionalBlindSpotDenoiser(nn.Module):
         self, noisy: Tensor, noise: NoiseLevel | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Denoise (B, C, H, W) float32 by one pass of the seeing state; the noise level is not needed."""
-        mean, deviation = _statistics(noisy)
-        return self.network((noisy - mean) / deviation, blind=False).float() * deviation + mean
+        return _Contrast(self, *_statistics(noisy)).denoise(noisy)
+
+    def survey(self, whole: Whole, noise: NoiseLevel | None) -> _Contrast:
+        """Return what normalises every tile of an image: mean and contrast of all of it."""
+        planes, height, width = whole.shape
+        step = max(1, whole.most_values // (planes * width))
+        total, squares = torch.zeros(planes, dtype=torch.float64), torch.zeros(planes, dtype=torch.float64)
+        for top in range(0, height, step):
+            rows = whole.window(top, min(top + step, height), 0, width).double().cpu()
+            total += rows.sum((1, 2))
+            squares += rows.square().sum((1, 2))
+        mean = total / (height * width)
+        deviation = (squares / (height * width) - mean.square()).clamp_min(0).sqrt().clamp_min(_LEAST_DEVIATION)
+        mean, deviation = (part.float().view(1, -1, 1, 1).to(self.ramp.device) for part in (mean, deviation))
+        return _Contrast(self, mean, deviation)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean absolute errors of normalised images; sides of patches are multiples of 10.
@@ -100,6 +116,29 @@ class ConditionalBlindSpotDenoiser(nn.Module):
         """Move to a device; returns itself."""
         super().to(*arguments, **keywords)
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class _Contrast:
+    """The teacher, with what images are normalised by."""
+
+    teacher: ConditionalBlindSpotDenoiser
+    mean: Tensor
+    """(B or 1, C, 1, 1)."""
+    deviation: Tensor
+    """(B or 1, C, 1, 1)."""
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        noise: NoiseLevel | None = None,
+        places: Sequence[tuple[int, int]] = (),
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Denoise images or tiles (B, C, H, W) by one pass of the seeing state."""
+        seen = self.teacher.network((noisy - self.mean) / self.deviation, blind=False)
+        return seen.float() * self.deviation + self.mean
 
 
 class DistilledBlindSpot(nn.Module):
@@ -146,4 +185,4 @@ class DistilledBlindSpot(nn.Module):
 def _statistics(noisy: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each plane of each image, at least one level of 8 bit."""
     mean = noisy.mean((2, 3), keepdim=True)
-    return mean, noisy.std((2, 3), correction=0, keepdim=True).clamp_min(1 / 256)
+    return mean, noisy.std((2, 3), correction=0, keepdim=True).clamp_min(_LEAST_DEVIATION)

@@ -15,6 +15,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from denoise.card import ModelCard
 from denoise.cubes.first_estimate import FirstEstimate, combine, pad
-from denoise.denoiser import Batch, Denoiser
+from denoise.denoiser import Batch, Denoiser, Surveyor, Whole
 from denoise.diffusion import (
     average_samples,
     draw_sample,
@@ -115,7 +116,14 @@ class CubeDiffusion(nn.Module):
         """
         if self.stage == "autoencoder":
             return self._reconstructed(noisy)
-        return self._refined(noisy, noise, self.samples, generator)[0]
+        return self._refined(noisy, self._estimated(noisy, noise), self.samples, generator)[0]
+
+    def survey(self, whole: Whole, noise: NoiseLevel | None) -> _RefinedSurvey | None:
+        """Return what the subspace method finds of a cube as a whole: the first estimates of tiles go by it."""
+        if self.stage == "autoencoder" or not isinstance(self.foundation, Surveyor):
+            return None
+        found = self.foundation.survey(whole, noise)
+        return None if found is None else _RefinedSurvey(self, found)
 
     def uncertainty(
         self, noisy: Tensor, noise: NoiseLevel | None, samples: int, *, generator: torch.Generator | None = None
@@ -131,7 +139,7 @@ class CubeDiffusion(nn.Module):
             raise WeightsError(
                 f"An uncertainty from {samples} samples was asked for, but it takes at least 2. Pass --samples 8."
             )
-        return self._refined(noisy, noise, samples, generator)
+        return self._refined(noisy, self._estimated(noisy, noise), samples, generator)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the losses of the card's stage.
@@ -195,17 +203,19 @@ class CubeDiffusion(nn.Module):
             found = target.square().mean().sqrt()
             self.spread.lerp_(found, _FOLLOWING if self.spread > 0 else 1.0)
 
-    def _refined(
-        self, noisy: Tensor, noise: NoiseLevel | None, samples: int, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the mean of the draws and their standard deviation, put together with what was measured."""
+    def _estimated(self, noisy: Tensor, noise: NoiseLevel | None) -> FirstEstimate:
         if self.foundation is None:
             raise WeightsError(
                 f"{self.card.id} refines the estimate of the subspace method, which is not at hand. "
                 "Load it with denoise.load_model."
             )
         with torch.autocast(noisy.device.type, enabled=False):
-            first = self.foundation.first_estimate(noisy.float(), noise)
+            return self.foundation.first_estimate(noisy.float(), noise)
+
+    def _refined(
+        self, noisy: Tensor, first: FirstEstimate, samples: int, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the mean of the draws and their standard deviation, put together with what was measured."""
         padded = first.padded(self.bands_multiple_of, self.multiple_of)
         told = _Told.of(self, padded)
         _, bands, height, width = noisy.shape
@@ -274,6 +284,29 @@ class CubeDiffusion(nn.Module):
         if self.foundation is not None and not keywords:
             self.foundation.to(*arguments)
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class _RefinedSurvey:
+    """What was found of a cube as a whole, for tiles to be refined."""
+
+    model: CubeDiffusion
+    """That refines."""
+    found: Any
+    """`denoise.methods.subspace.SubspaceSurvey`."""
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        noise: NoiseLevel | None,
+        places: Sequence[tuple[int, int]],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Denoise tiles (B, bands, h, w) whose corners lie at ``places``."""
+        with torch.autocast(noisy.device.type, enabled=False):
+            first = self.found.first_estimate(noisy.float(), places)
+        return self.model._refined(noisy, first, self.model.samples, generator)[0]
 
 
 @dataclass(frozen=True, eq=False)

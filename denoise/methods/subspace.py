@@ -14,7 +14,8 @@ References
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -23,12 +24,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from denoise.card import ModelCard
-from denoise.cubes.first_estimate import FirstEstimate, combine
-from denoise.cubes.flaws import find_flaws
-from denoise.cubes.low_rank import LowRank, fit_low_rank, trusted
+from denoise.cubes.first_estimate import BandTrust, FirstEstimate, combine
+from denoise.cubes.flaws import Flaws, find_flaws
+from denoise.cubes.low_rank import LowRank, column_spread, fit_low_rank, trusted
 from denoise.cubes.spectra import refit
 from denoise.cubes.stripes import column_offsets
-from denoise.denoiser import Denoiser
+from denoise.cubes.survey import Columns, read_sample, survey_columns, survey_spectra, survey_stripes
+from denoise.denoiser import Denoiser, Whole
 from denoise.methods.supervised import SupervisedDenoiser
 from noise_models.level import NoiseLevel
 
@@ -51,6 +53,7 @@ SUBSPACE_CARD: Final = ModelCard(
 
 _ROUNDS: Final = 2
 _BORDER: Final = 8
+_SHORTEST_TRACK: Final = 3
 _RANGE_SHARE: Final = 0.001
 
 
@@ -84,42 +87,58 @@ class SubspaceDenoiser:
 
     def first_estimate(self, noisy: Tensor, noise: NoiseLevel | None) -> FirstEstimate:
         """Return the estimate (B, bands, H, W) before it is put together with the noisy cube, and what is left."""
-        found = [self._fit(planes.float(), _sigma_of(planes, noise, number)) for number, planes in enumerate(noisy)]
+        found = [self._alone(planes.float(), _sigma_of(planes, noise, number)) for number, planes in enumerate(noisy)]
         return FirstEstimate(*(torch.stack(parts) for parts in zip(*found, strict=True)))
 
-    def _fit(self, planes: Tensor, sigma: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def survey(self, whole: Whole, noise: NoiseLevel | None) -> SubspaceSurvey | None:
+        """Find noise, spectra and stripes of a cube that is too large for one tile.
+
+        Noise and limits are those of a sample of it, about as large as a tile; spectra, stripes and stuck elements come
+        from rows all along the track. One or two rows tell nothing of their noise: then nothing is found.
+        """
+        if whole.shape[1] < _SHORTEST_TRACK:
+            return None
+        sample = read_sample(whole)
+        sigma, flaws = _sigma_of(sample, noise, 0), find_flaws(sample)
+        model = fit_low_rank(sample, flaws, sigma)
+        columns = survey_columns(whole, model, flaws, column_spread(sample, flaws.valid))
+        model = replace(model, spectra=survey_spectra(columns, whole, model))
+        fit = self._fit(sample, flaws, model, keep_sigma=sigma is not None)
+        first = FirstEstimate(*(part[None] for part in fit.parts))
+        columns = survey_stripes(columns, whole, fit.model)
+        return SubspaceSurvey(self, fit.start, fit.model, fit.shown, columns, BandTrust.of(first.cube, first))
+
+    def _alone(self, planes: Tensor, sigma: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return estimate, rest, validity (bands, H, W) and noise (bands,) of one cube."""
         flaws = find_flaws(planes)
-        model = fit_low_rank(planes, flaws, sigma)
-        fitted = rest = planes
-        for _ in range(_ROUNDS):
-            images = self._clean(model, planes)
-            model = refit(model, planes, images, flaws, keep_sigma=sigma is not None)
-            fitted = model.cube(images, planes.shape)
-            model = replace(model, offsets=column_offsets(planes - fitted, model.valid, model.spectra, model.sigma))
-            rest = model.destriped(planes) - fitted
-            model = replace(model, valid=trusted(rest, model.sigma, flaws, fitted))
-        empty = ~flaws.valid.any(2).any(1)
-        return fitted, rest, model.valid, model.sigma.masked_fill(empty, torch.inf)
+        return self._fit(planes, flaws, fit_low_rank(planes, flaws, sigma), keep_sigma=sigma is not None).parts
 
-    def _clean(self, model: LowRank, planes: Tensor) -> Tensor:
-        """Return the images (r, H W) of a fit, denoised: turned so that their noise is white, strongest first."""
-        images, covariance = model.images(planes)
-        rank = len(images)
-        root = torch.linalg.cholesky(covariance)
-        white = torch.linalg.solve_triangular(root, images, upper=False)
-        turn = torch.linalg.eigh(torch.cov(white).reshape(rank, rank)).eigenvectors.flip(1)
-        white = (turn.T @ white).view(rank, *planes.shape[1:])
-        return root @ turn @ self._denoised(white).flatten(1)
+    def _fit(self, planes: Tensor, flaws: Flaws, model: LowRank, *, keep_sigma: bool) -> _Fit:
+        """Go on from the fit of one cube (bands, H, W), in rounds of clean images and better spectra."""
+        for _ in range(_ROUNDS - 1):
+            model = self._round(planes, flaws, model, keep_sigma=keep_sigma).model
+        return self._round(planes, flaws, model, keep_sigma=keep_sigma)
 
-    def _denoised(self, white: Tensor) -> Tensor:
+    def _round(self, planes: Tensor, flaws: Flaws, start: LowRank, *, keep_sigma: bool) -> _Fit:
+        images, covariance = start.images(planes)
+        shown = _Shown.of(images, covariance)
+        images = self.cleaned(images, shown, planes.shape)
+        model = refit(start, planes, images, flaws, keep_sigma=keep_sigma)
+        fitted = model.cube(images, planes.shape)
+        model = replace(model, offsets=column_offsets(planes - fitted, model.valid, model.spectra, model.sigma))
+        rest = model.destriped(planes) - fitted
+        model = replace(model, valid=trusted(rest, model.sigma, flaws, fitted))
+        sigma = model.sigma.masked_fill(~flaws.valid.any(2).any(1), torch.inf)
+        return _Fit(start, model, shown, (fitted, rest, model.valid, sigma))
+
+    def cleaned(self, images: Tensor, shown: _Shown, shape: torch.Size) -> Tensor:
+        """Return images (r, H W) of a fit, denoised as the network is shown them."""
+        white = shown.white(images).view(len(images), *shape[1:])
+        return shown.root @ shown.turn @ self._denoised(white, shown.low, shown.span).flatten(1)
+
+    def _denoised(self, white: Tensor, low: Tensor, span: Tensor) -> Tensor:
         """Denoise images (r, H, W) of unit noise, each shown to the network in its range from 0 to 1."""
         height, width = white.shape[1:]
-        flat = white.flatten(1)
-        ends = max(1, round(_RANGE_SHARE * flat.shape[1]))
-        low = flat.kthvalue(ends, 1).values[:, None, None]
-        span = flat.kthvalue(flat.shape[1] + 1 - ends, 1).values[:, None, None] - low
-        span = span.clamp_min(1.0)
         step = self.foundation.card.multiple_of
         beyond = [_BORDER, _BORDER + -(width + 2 * _BORDER) % step, _BORDER, _BORDER + -(height + 2 * _BORDER) % step]
         shown = functional.pad(
@@ -133,6 +152,99 @@ class SubspaceDenoiser:
         """Move to a device; returns itself."""
         self.foundation.to(*arguments, **keywords)
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """How the images of a fit are shown to the network: turned so that their noise is white, strongest first."""
+
+    root: Tensor
+    """(r, r): Cholesky factor of the covariance of their noise."""
+    turn: Tensor
+    """(r, r): rotation to the strongest directions."""
+    low: Tensor
+    """(r, 1, 1): shown as 0."""
+    span: Tensor
+    """(r, 1, 1): above ``low``, shown as 1."""
+
+    @classmethod
+    def of(cls, images: Tensor, covariance: Tensor) -> _Shown:
+        """Choose it for images (r, n)."""
+        rank = len(images)
+        root = torch.linalg.cholesky(covariance)
+        white = torch.linalg.solve_triangular(root, images, upper=False)
+        turn = torch.linalg.eigh(torch.cov(white).reshape(rank, rank)).eigenvectors.flip(1)
+        flat = turn.T @ white
+        ends = max(1, round(_RANGE_SHARE * flat.shape[1]))
+        low = flat.kthvalue(ends, 1).values[:, None, None]
+        span = flat.kthvalue(flat.shape[1] + 1 - ends, 1).values[:, None, None] - low
+        return cls(root, turn, low, span.clamp_min(1.0))
+
+    def white(self, images: Tensor) -> Tensor:
+        """Return images (r, n) as they are shown, not yet in their range."""
+        return self.turn.T @ torch.linalg.solve_triangular(self.root, images, upper=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """What one cube gave."""
+
+    start: LowRank
+    """What the images of the last round were fitted with."""
+    model: LowRank
+    """What was fitted to these images, denoised."""
+    shown: _Shown
+    """How the network saw them."""
+    parts: tuple[Tensor, Tensor, Tensor, Tensor]
+    """Estimate, rest, validity (bands, H, W) and noise (bands,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class SubspaceSurvey:
+    """What was found of a cube as a whole; its tiles go by it and differ in their spikes and images alone."""
+
+    denoiser: SubspaceDenoiser
+    """Whose network denoises."""
+    start: LowRank
+    """What images are fitted with."""
+    model: LowRank
+    """What makes the cube of images that are denoised."""
+    shown: _Shown
+    """How the network sees them."""
+    columns: Columns
+    """Stripes, stuck elements, limits."""
+    trust: BandTrust
+    """Of the bands."""
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        noise: NoiseLevel | None,
+        places: Sequence[tuple[int, int]],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Denoise tiles (B, bands, h, w) whose corners lie at ``places``."""
+        first = self.first_estimate(noisy, places)
+        result = combine(first.cube, first, self.trust)
+        return torch.where(torch.isfinite(first.sigma)[:, :, None, None], result, noisy)
+
+    def first_estimate(self, noisy: Tensor, places: Sequence[tuple[int, int]]) -> FirstEstimate:
+        """Return the estimate of tiles (B, bands, h, w) before it is put together with them, and what is left."""
+        found = [self._fit(planes.float(), left) for planes, (_, left) in zip(noisy, places, strict=True)]
+        return FirstEstimate(*(torch.stack(parts) for parts in zip(*found, strict=True)))
+
+    def _fit(self, planes: Tensor, left: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        columns = self.columns.part(left, planes.shape[2])
+        flaws = columns.flaws(planes)
+        model = columns.applied(self.start, planes, flaws)
+        fitted = rest = planes
+        for _ in range(_ROUNDS):
+            images = self.denoiser.cleaned(model.images(planes)[0], self.shown, planes.shape)
+            fitted = self.model.cube(images, planes.shape)
+            rest = model.destriped(planes) - fitted
+            model = replace(model, valid=trusted(rest, self.model.sigma, flaws, fitted))
+        return fitted, rest, model.valid, self.model.sigma.masked_fill(self.columns.empty[:, 0], torch.inf)
 
 
 def _sigma_of(planes: Tensor, noise: NoiseLevel | None, number: int) -> Tensor | None:

@@ -6,6 +6,21 @@ import numpy as np
 import torch
 
 
+class Held:
+    """A cube in memory, shown as if it were not; counts what is read at a time."""
+
+    def __init__(self, planes: torch.Tensor, most_values: int) -> None:
+        self.planes = planes
+        self.shape: tuple[int, int, int] = (planes.shape[0], planes.shape[1], planes.shape[2])
+        self.most_values = most_values
+        self.largest = 0
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> torch.Tensor:
+        part = self.planes[:, top:bottom, left:right].clone()
+        self.largest = max(self.largest, part.numel())
+        return part
+
+
 def made_cube(bands: int = 60, height: int = 64, width: int = 72, rank: int = 4, seed: int = 0) -> torch.Tensor:
     """Return a clean cube (bands, H, W) in 0..1, of exactly this rank."""
     rng = np.random.default_rng(seed)

@@ -15,10 +15,10 @@ from denoise.card import ModelCard
 from denoise.cubes import pixels as cube_pixels
 from denoise.cubes.cube import HyperspectralCube
 from denoise.cubes.gaps import REACH
-from denoise.cubes.pixels import AXES, MappedPixels, Spool, write_binary
+from denoise.cubes.pixels import AXES, FilePixels, Spool, write_binary
 from denoise.engine import Engine
 from denoise.engine.device import DeviceReport
-from denoise.errors import ShapeError, WeightsError
+from denoise.errors import FileFormatError, ShapeError, WeightsError
 
 WAVELENGTHS_NM = np.array([400.0, 420.0, 450.0, 500.0, 520.0, 530.0])
 
@@ -171,7 +171,7 @@ def test_a_large_cube_stays_on_disk_and_gives_the_same(
     path = tmp_path / "cube.bin"
     with path.open("wb") as stream:
         write_binary(stream, held.stored, np.dtype(">u2"), axes, 16)
-    pixels = MappedPixels(path, (6, 150, 131), np.dtype(">u2"), axes, 16)
+    pixels = FilePixels(path, (6, 150, 131), np.dtype(">u2"), axes, 16)
     np.testing.assert_array_equal(pixels.read(10, 20, 5, 31), stored[:, 10:20, 5:31])
     engine = Engine(device="cpu", tile=64)
     model = Pointwise(0.8, halo=4, multiple_of=8)
@@ -183,6 +183,15 @@ def test_a_large_cube_stays_on_disk_and_gives_the_same(
     assert isinstance(spooled.stored, Spool)
     np.testing.assert_array_equal(spooled.stored.read(0, 150, 0, 131), in_memory.stored.read(0, 150, 0, 131))
     assert spooled.history == in_memory.history
+
+
+def test_a_file_that_ends_too_early_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cube.bin"
+    path.write_bytes(bytes(6 * 20 * 30 * 2 - 1))
+    pixels = FilePixels(path, (6, 20, 30), np.dtype("<u2"))
+    assert pixels.read(0, 19, 0, 30).shape == (6, 19, 30)
+    with pytest.raises(FileFormatError, match=r"cube\.bin.*ends too early"):
+        pixels.read(19, 20, 5, 30)
 
 
 MEMORY = """

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from made_cubes import Held
 from torch import Tensor
 
 from denoise.card import ModelCard
 from denoise.cubes.cube import HyperspectralCube
 from denoise.cubes.first_estimate import FirstEstimate, combine
 from denoise.cubes.pixels import ArrayPixels
-from denoise.denoiser import Batch, Denoiser
+from denoise.denoiser import Batch, Denoiser, Whole
 from denoise.engine.engine import Engine
 from denoise.errors import WeightsError
 from denoise.methods import METHODS
@@ -176,6 +178,43 @@ def test_a_tile_is_what_it_is_in_the_whole_away_from_the_cut(trained: CubeDiffus
     with torch.inference_mode():
         whole, right = trained.denoise(noisy, None), trained.denoise(noisy[..., 64:], None)
     assert (whole[..., 64 + 64 :] - right[..., 64:]).abs().max() < 1e-5
+
+
+class KnowingBlur(Blur):
+    """A first estimate that subtracts the mean of the whole cube, where it was surveyed."""
+
+    def survey(self, whole: Whole, noise: NoiseLevel | None) -> FoundBlur:
+        _, height, width = whole.shape
+        return FoundBlur(whole.window(0, height, 0, width).mean((1, 2)))
+
+
+class FoundBlur:
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean
+        self.places: list[tuple[int, int]] = []
+
+    def first_estimate(self, noisy: Tensor, places: Sequence[tuple[int, int]]) -> FirstEstimate:
+        self.places += places
+        first = Blur().first_estimate(noisy, None)
+        return FirstEstimate(first.cube - self.mean[:, None, None], first.rest, first.valid, first.sigma)
+
+
+def test_tiles_are_refined_from_estimates_that_go_by_one_survey(trained: CubeDiffusion) -> None:
+    noisy = cubes()
+    whole = Held(noisy[0], noisy.numel())
+    assert trained.survey(whole, None) is None  # nothing to ask
+    assert model("autoencoder").survey(whole, None) is None
+    built = model()
+    built.foundation = KnowingBlur()
+    survey = built.survey(whole, None)
+    assert survey is not None
+    with torch.inference_mode():
+        denoised = survey.denoise(noisy, None, [(5, 7)])
+        alone = built.denoise(noisy, None)
+    assert survey.found.places == [(5, 7)]
+    first = survey.found.first_estimate(noisy, [])
+    assert torch.equal(denoised, built._refined(noisy, first, 0, None)[0])
+    assert not torch.equal(denoised, alone)
 
 
 def test_weights_come_back_bit_by_bit(trained: CubeDiffusion, tmp_path: Path) -> None:

@@ -148,6 +148,16 @@ def test_offsets_of_few_bands_are_left_alone() -> None:
     assert not offsets.any()
 
 
+def test_what_all_columns_share_is_no_stripe() -> None:
+    residual = 0.1 * noise((12, 40, 50))
+    residual[5] += 0.3
+    residual[5, :, 7] += 0.4
+    flat = torch.ones(12, 1)
+    found = column_offsets(residual, torch.ones_like(residual, dtype=torch.bool), flat, torch.full((12,), 0.1))
+    assert found.nonzero().tolist() == [[5, 7]]
+    assert float(found[5, 7]) == pytest.approx(0.4, abs=5 * 0.1 / math.sqrt(40))
+
+
 def test_a_band_that_was_cut_off_is_what_its_neighbours_say(clean: torch.Tensor) -> None:
     """A band whose zeros hide half of its noise has a mean far too high; its neighbours know better."""
     clean = 0.3 * clean

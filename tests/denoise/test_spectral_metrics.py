@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from denoise.cubes.metrics import band_psnr_db, band_ssim, ergas, sam_deg, stripe_energy
+from denoise.cubes.metrics import band_psnr_db, band_ssim, ergas, sam_deg, steady_stripe_energy, stripe_energy
 from denoise.errors import ShapeError
 
 RNG = np.random.default_rng(3)
@@ -57,9 +57,24 @@ def test_stripes_have_the_energy_that_was_put_in_and_a_scene_has_none() -> None:
     assert stripe_energy(scene + (striped - scene) / 4)[5] == pytest.approx(energy[5] / 16, rel=1e-3)
 
 
+def test_steady_stripes_are_told_from_noise_and_spoilt_values() -> None:
+    rng = np.random.default_rng(5)
+    cube = np.linspace(0.5, 1, 12)[:, None, None] + 0.1 * rng.standard_normal((12, 40, 200))
+    cube[5] += 0.05 * rng.standard_normal(200)
+    cube[8, :20] -= 2.0 * (rng.random((20, 200)) < 0.05)  # impulses on one half: stripes to `stripe_energy`
+    energy, error = steady_stripe_energy(cube)
+    assert energy[5] == pytest.approx(1.5 * 0.05**2, abs=5 * error[5])
+    assert energy[5] > 5 * error[5]
+    assert stripe_energy(cube)[8] > 5 * 1.5 * 0.1**2 / 40
+    others = np.arange(12) != 5
+    assert (np.abs(energy[others]) < 4.5 * error[others]).all()
+
+
 @pytest.mark.parametrize("metric", [band_psnr_db, band_ssim, sam_deg, ergas])
 def test_cubes_of_two_shapes_are_refused(metric) -> None:
     with pytest.raises(ShapeError, match=r"\(6, 20, 24\)"):
         metric(CLEAN, CLEAN[:, 1:])
     with pytest.raises(ShapeError):
         stripe_energy(np.zeros((3, 4)))
+    with pytest.raises(ShapeError, match="both halves"):
+        steady_stripe_energy(np.zeros((3, 1, 4)))
