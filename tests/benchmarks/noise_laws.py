@@ -1,7 +1,7 @@
 """How far each noise model's pixels are from the true ones: dark frames of a known law in, divergences out.
 
-For each law a sensor that does not exist gives twelve dark frames at one ISO, with rows and columns on top. They are
-calibrated, and a proxy trained on eleven of them, as `denoise calibrate --proxy` does it; the last frame is held back.
+For each law a sensor that does not exist gives dark frames at one ISO, with rows and columns on top. They are
+calibrated, and a proxy trained on all of them but the last, which is held back, as `denoise calibrate --proxy` does it.
 Then pixels are drawn from every model, as whole DN, and compared with a fresh sample of the true law.
 
 "itself" is a second sample of the true law: what chance alone leaves. "beyond chance": ELD's law computed, and so many
@@ -40,7 +40,6 @@ FloatArray = npt.NDArray[np.float64]
 ISO, BLACK_DN = 1600.0, 512.0
 SIGMA_DN, ROW_DN, COLUMN_DN = 3.8, 0.4, 0.2
 FRAME = (512, 512)
-DARKS = 12
 REAL, DRAWN, MANY = 10**6, 4 * 10**6, 4 * 10**7
 _PIECE = (1, 1, 1000, 2000)
 _PIXELS = frozenset(PARTS) - {"read", "quantise"}
@@ -98,12 +97,12 @@ LAWS: dict[str, TukeyLambda | TwoComponents] = {
 class DarkSensor:
     """Gives dark frames whose pixels obey a law."""
 
-    def __init__(self, law: TukeyLambda | TwoComponents, seed: int) -> None:
-        self.law, self.seed = law, seed
+    def __init__(self, law: TukeyLambda | TwoComponents, darks: int, seed: int) -> None:
+        self.law, self.darks, self.seed = law, darks, seed
 
     def frames(self) -> list[FrameFile]:
         """Return their names."""
-        return [FrameFile(Path(f"dark_{number}"), "dark") for number in range(DARKS)]
+        return [FrameFile(Path(f"dark_{number}"), "dark") for number in range(self.darks)]
 
     def describe(self, path: Path) -> FrameInfo:
         """Return what a frame is."""
@@ -163,11 +162,11 @@ def beyond_chance(true: FloatArray, model: FloatArray, draws: float = np.inf) ->
     return found - (np.count_nonzero(full) - 1) / (2 * draws)
 
 
-def measure(name: str, steps: int, seed: int) -> dict[str, float]:
+def measure(name: str, darks: int, steps: int, seed: int) -> dict[str, float]:
     """Return the divergences of each model from one law [nat]."""
     law = LAWS[name]
     begun = time.process_time()
-    point, eld, pnnp = models_of(DarkSensor(law, seed), steps, seed)
+    point, eld, pnnp = models_of(DarkSensor(law, darks, seed), steps, seed)
     seconds = time.process_time() - begun
     chance = np.random.default_rng((seed, 2))
     real = np.rint(SIGMA_DN * law.draw(chance, REAL))
@@ -191,6 +190,7 @@ def main() -> None:
     """Print the table, and one line of JSON at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the frames, the proxies and all that is drawn")
+    parser.add_argument("--darks", type=int, default=12, help="frames of 512x512")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each proxy")
     parser.add_argument("--laws", nargs="*", choices=list(LAWS), default=list(LAWS), help="only these")
     parser.add_argument("--threads", type=int, default=1)
@@ -199,7 +199,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     results: dict[str, dict[str, float]] = {}
     for name in arguments.laws:
-        results[name] = measure(name, arguments.steps, arguments.seed)
+        results[name] = measure(name, arguments.darks, arguments.steps, arguments.seed)
         if not arguments.json:
             print(f"{name:20}" + "  ".join(f"{key} {value:.3g}" for key, value in results[name].items()), flush=True)
     print(
