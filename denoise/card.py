@@ -63,6 +63,8 @@ class ModelCard(BaseModel):
     """Precisions in which it was verified."""
     noise: Literal["required", "used", "ignored"] = "required"
     """What it does with a noise level."""
+    careful_below: float = 0.0
+    """Noise level, of white, below which a second pass tells how much of the correction helps; it takes twice the time."""
     training: Training | None = None
     """None for a method without weights."""
     measured: dict[str, float] = Field(default_factory=dict)

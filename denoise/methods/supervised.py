@@ -25,8 +25,8 @@ from denoise.strength import keep_detail, keep_mean
 from denoise.vst import Stabiliser
 from noise_models.level import NoiseLevel
 
+_PROBE: Final = 0.1  # of the noise: one bends the answer, less drowns in rounding
 _LEAST_LEVEL: Final = 1e-3  # of white: below it an image weighs no more
-_DOUBTFUL_LEVEL: Final = 0.0022  # of white: a full-frame camera's below ISO 300
 
 
 class SupervisedDenoiser(nn.Module):
@@ -60,7 +60,7 @@ class SupervisedDenoiser(nn.Module):
         stabiliser, scale, level = self._prepare(noisy, noise)
         stable = stabiliser.forward(noisy).div_(scale)
         cleaned = self._clean(stable, level)
-        if self.keeps_detail and float(level.min()) < _DOUBTFUL_LEVEL:
+        if float(level.min()) < self.card.careful_below:
             cleaned = self._as_far_as_it_helps(noisy, stable, cleaned, level)
         denoised = stabiliser.inverse(cleaned.mul_(scale))
         if self.keeps_detail:
@@ -68,16 +68,16 @@ class SupervisedDenoiser(nn.Module):
         return keep_mean(noisy, denoised, noise)
 
     def _as_far_as_it_helps(self, noisy: Tensor, stable: Tensor, cleaned: Tensor, level: Tensor) -> Tensor:
-        """Take of the correction to nearly clean images what helps, told by a second look at a slightly altered one.
+        """Take of the correction what helps, told by a second look at a slightly altered image.
 
         The network's error is a share of contrast: with little noise it may be larger than the noise.
         """
         sigma = level[:, :, :1, :1]
         signs = probe(noisy)
-        again = self._clean(torch.addcmul(stable, sigma, signs), level)
-        response = (again - cleaned).mul_(signs).div_(sigma)
+        again = self._clean(torch.addcmul(stable, _PROBE * sigma, signs), level)
+        response = (again - cleaned).mul_(signs).div_(_PROBE * sigma)
         share = best_share((stable - cleaned) / sigma, response)
-        return torch.where(sigma < _DOUBTFUL_LEVEL, torch.lerp(stable, cleaned, share), cleaned)
+        return torch.where(sigma < self.card.careful_below, torch.lerp(stable, cleaned, share), cleaned)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean absolute error in the stabilised image, in units of its noise: every exposure weighs alike."""

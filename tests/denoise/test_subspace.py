@@ -207,4 +207,5 @@ def test_real_stripes_vanish_and_spectra_stay(model: SubspaceDenoiser, data_root
     assert before > 20 * 1.5 * float(sigma[band]) ** 2 / 100  # far above what white noise leaves
     assert before > 10 * after
     moved = (denoised - noisy).view(60, 10, 10, 10, 10).mean((2, 4)) / (sigma[:, None, None] / 10)
-    assert float(moved.square().mean((1, 2)).sqrt().median()) < 1.0
+    # All of white noise taken away would be 1; neighbours share some of AVIRIS's.
+    assert float(moved.square().mean((1, 2)).sqrt().median()) < 1.5
