@@ -64,7 +64,7 @@ class ModelCard(BaseModel):
     noise: Literal["required", "used", "ignored"] = "required"
     """What it does with a noise level."""
     careful_below: float = 0.0
-    """Noise level, of white, below which a second pass tells how much of the correction helps; it takes twice the time."""
+    """Noise level, of white, below which a second pass, for twice the time, tells how much of the correction helps."""
     training: Training | None = None
     """None for a method without weights."""
     measured: dict[str, float] = Field(default_factory=dict)
