@@ -46,7 +46,7 @@ class SupervisedDenoiser(nn.Module):
         self.macs_per_pixel = self.network.macs_per_pixel()
         self.bytes_per_pixel = self.network.bytes_per_pixel()
         self.keeps_detail = True
-        """Whether what is removed beyond the noise returns; not where flaws are to go with it."""
+        """Whether too much taken away is seen and returns; not where flaws are to go with the noise."""
 
     def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Denoise (B, C, H, W) float32, H and W multiples of the card's ``multiple_of``; same shape out.
@@ -60,7 +60,7 @@ class SupervisedDenoiser(nn.Module):
         stabiliser, scale, level = self._prepare(noisy, noise)
         stable = stabiliser.forward(noisy).div_(scale)
         cleaned = self._clean(stable, level)
-        if float(level.min()) < self.card.careful_below:
+        if self.keeps_detail and float(level.min()) < self.card.careful_below:
             cleaned = self._as_far_as_it_helps(noisy, stable, cleaned, level)
         denoised = stabiliser.inverse(cleaned.mul_(scale))
         if self.keeps_detail:
