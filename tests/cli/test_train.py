@@ -59,7 +59,7 @@ def test_a_folder_of_ones_own_needs_no_dataset(tmp_path: Path) -> None:
     for index in range(3):
         cv2.imwrite(str(tmp_path / f"{index}.png"), generator.integers(0, 256, (48, 48, 3), dtype=np.uint8))
     shown = call("supervised-photo", "-o", tmp_path / "run", "--data-folder", tmp_path, "--data-root", "none",
-                 "--steps", 2, "--set", "batch=2", *SMALL)  # fmt: skip
+                 "--steps", 2, "--set", "batch=2", "--set", "start=", *SMALL)  # fmt: skip
     assert shown.exit_code == 0, shown.output
     card = json.loads((tmp_path / "run" / "weights.json").read_text())
     assert card["training"]["data"] == ["a folder of the user's"]
