@@ -12,9 +12,9 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-_STEP: Final = 8
+from denoise.strength import between_cells, cells_around
+
 _OUTLIER: Final = 25.0
 _FACTORS: Final = (0x2545F491, 0x1B873593, 0x19D699A5, 0x2F0B4C47, 0x11C9D3A7, 0x2C1B3C6D, 0x297A2D39)
 """Odd numbers whose bits look like chance, as hashes use them."""
@@ -59,17 +59,6 @@ def best_share(removed: Tensor, response: Tensor) -> Tensor:
     The error of y - s r is n - s r for the noise n, and E[n r] = 1 - E[df/dy] by Stein's lemma, so the best share is
     s = (1 - E[df/dy]) / E[r^2].                                                                        (1)
     """
-    height, width = removed.shape[2:]
-    gained = _cells(1 - response)
-    energy = _cells(removed.square().clamp_max_(_OUTLIER))
-    share = (gained / energy.clamp_min_(1e-6)).clamp_(0, 1)  # (1)
-    share = functional.interpolate(share, scale_factor=_STEP, mode="bilinear", align_corners=False)
-    return share[:, :, :height, :width]
-
-
-def _cells(values: Tensor) -> Tensor:
-    """Average (B, C, H, W) over planes and over 3 x 3 cells around each cell, (B, 1, rows, columns)."""
-    height, width = values.shape[2:]
-    mean = functional.pad(values.mean(1, keepdim=True), (0, -width % _STEP, 0, -height % _STEP), mode="replicate")
-    cells = functional.pad(functional.avg_pool2d(mean, _STEP), (1, 1, 1, 1), mode="replicate")
-    return functional.avg_pool2d(cells, 3, 1)
+    energy = cells_around(removed.square().clamp_max_(_OUTLIER))
+    share = (cells_around(1 - response) / energy.clamp_min_(1e-6)).clamp_(0, 1)  # (1)
+    return between_cells(share, *removed.shape[2:])

@@ -96,15 +96,11 @@ def keep_detail(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) 
     height, width = noisy.shape[2:]
     variance = _variance(denoised, noise).clamp_min_(_LEAST_VARIANCE)
     removed = noisy - denoised
-    energy = (removed.square() / variance).clamp_max_(_OUTLIER_SIGMA**2).mean(1, keepdim=True)
-    energy = functional.pad(energy, (0, -width % _STEP, 0, -height % _STEP), mode="replicate")
-    cells = functional.pad(functional.avg_pool2d(energy, _STEP), (1, 1, 1, 1), mode="replicate")
-    cells = functional.avg_pool2d(cells, 3, 1)
+    cells = cells_around((removed.square() / variance).clamp_max_(_OUTLIER_SIGMA**2))
     cells = (cells / (1 - cells / _OUTLIER_SIGMA**2).clamp_min_(1e-6)).clamp_min_(_PLAUSIBLE_ENERGY)  # (1)
     if noisy.device.type == "cpu" and bool((cells.detach() <= _PLAUSIBLE_ENERGY).all()):
         return denoised  # as nearly always; a card would have to be waited for
-    energy = functional.interpolate(cells, scale_factor=_STEP, mode="bilinear", align_corners=False)
-    energy = energy[:, :, :height, :width]
+    energy = between_cells(cells, height, width)
     limit = variance.sqrt_().mul_(_OUTLIER_SIGMA) * energy
     return removed.clamp_(-limit, limit).mul_(1 - _PLAUSIBLE_ENERGY / energy).add_(denoised)
 
@@ -150,8 +146,21 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
             coarse = functional.conv2d(functional.pad(coarse, padding, mode="reflect"), across, groups=noisy.shape[1])
     moved = cells - coarse
     coarse = coarse + (moved - moved.clamp(-plausible, plausible))
-    smooth = functional.interpolate(coarse, scale_factor=_STEP, mode="bilinear", align_corners=False)
-    return smooth[:, :, :height, :width].add_(denoised)
+    return between_cells(coarse, height, width).add_(denoised)
+
+
+def cells_around(values: torch.Tensor) -> torch.Tensor:
+    """Average (B, C, H, W) over planes and over 3 x 3 cells of 8 x 8 around each cell, (B, 1, rows, columns)."""
+    height, width = values.shape[2:]
+    mean = functional.pad(values.mean(1, keepdim=True), (0, -width % _STEP, 0, -height % _STEP), mode="replicate")
+    cells = functional.pad(functional.avg_pool2d(mean, _STEP), (1, 1, 1, 1), mode="replicate")
+    return functional.avg_pool2d(cells, 3, 1)
+
+
+def between_cells(cells: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Interpolate (B, C, rows, columns) of cells of 8 x 8 linearly to (B, C, height, width)."""
+    pixels = functional.interpolate(cells, scale_factor=_STEP, mode="bilinear", align_corners=False)
+    return pixels[:, :, :height, :width]
 
 
 def _variance(denoised: torch.Tensor, noise: NoiseLevel) -> torch.Tensor:
