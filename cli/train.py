@@ -149,16 +149,14 @@ def _train_on_noisy(
 ) -> None:
     """Say what the noise of the images is and whether the method fits, then train on them alone."""
     from denoise.errors import RecipeError
-    from denoise.manifests import find_files
-    from denoise.training.noisy_training import METHODS, train_on_noisy
+    from denoise.training.noisy_training import METHODS, find_clean, find_noisy_sets, train_on_noisy
     from denoise.training.sources.noisy_images import advise, find_noisy, measure_correlation, read_noisy
 
     if recipe.card.method not in METHODS:
         raise RecipeError(
             f"--noisy was given for {recipe.name}, which learns from clean images. Choose noise2score or cbsn."
         )
-    files = find_noisy(noisy) if noisy else [path for name in recipe.data for path in find_files(name, root)]
-    images = read_noisy(files)
+    images = read_noisy(find_noisy(noisy) if noisy else find_noisy_sets(recipe, root))
     found = measure_correlation(images)
     console.say(f"{len(images)} images: {found.reason}")
     if warning := advise(found, recipe.card.method):
@@ -167,10 +165,11 @@ def _train_on_noisy(
         return
     target = output if output.suffix == ".safetensors" else output / "weights.safetensors"
     data = ("a folder of the user's",) if noisy else recipe.data
+    clean = None if noisy else find_clean(recipe, root)
     with interruption_in_words(), progress_bar() as show:
         card = train_on_noisy(
             recipe, images, target, seed=seed, resume=resume, device="cpu" if device == "cpu" else "auto", data=data,
-            progress=show,
+            clean=clean, progress=show,
         )  # fmt: skip
     console.say(f"wrote {target} and its card ({card.id}); use it: denoise run IN --model {target}")
 

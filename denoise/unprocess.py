@@ -85,6 +85,28 @@ def unprocess(photo: Tensor, look: CameraLook) -> Tensor:
     return (camera * torch.maximum(mask + (1 - mask) * gains, gains)).clamp(0, 1)
 
 
+def process(camera: Tensor, look: CameraLook) -> Tensor:
+    """Turn linear light into a photograph: what `unprocess` undoes, but for the highlights that it saves.
+
+    Parameters
+    ----------
+    camera : (3, H, W) float tensor
+        Camera RGB, 0 black to 1 saturation; what lies outside is cut off.
+    look : CameraLook
+        The pipeline.
+
+    Returns
+    -------
+    (3, H, W) tensor
+        sRGB, 0 to 1.
+    """
+    gains = torch.tensor([look.red_gain, 1.0, look.blue_gain]).to(camera)[:, None, None] * look.rgb_gain
+    to_rgb = torch.linalg.inv(look.rgb_to_camera).to(camera)
+    linear = torch.einsum("ij,jhw->ihw", to_rgb, (camera * gains).clamp(0, 1)).clamp(0, 1)
+    tone = linear.pow(1 / 2.2)
+    return tone.square() * (3 - 2 * tone)
+
+
 def mosaic_planes(camera: Tensor) -> Tensor:
     """Sample camera RGB (3, H, W), H and W even, as an RGGB sensor would; planes (4, H/2, W/2)."""
     return torch.stack((camera[0, 0::2, 0::2], camera[1, 0::2, 1::2], camera[1, 1::2, 0::2], camera[2, 1::2, 1::2]))

@@ -8,6 +8,7 @@ import math
 import platform
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -18,13 +19,17 @@ from torch.nn import functional
 
 from denoise.card import ModelCard, Training
 from denoise.denoiser import Denoiser
+from denoise.errors import RecipeError
+from denoise.manifests import find_files, load_manifest
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
 from denoise.noise_from_score import estimate_parameter, respond
 from denoise.self_check import self_check
 from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
+from denoise.training.sources.camera_jpegs import CameraJpegs
+from denoise.training.sources.clean_images import load_clean
 from denoise.training.sources.noisy_images import NoisyImage, middle
-from denoise.training.sources.noisy_sources import NoisyPatches, as_house_units
+from denoise.training.sources.noisy_sources import NoisyBatch, NoisyPatches, as_house_units
 from denoise.training.trainer import make_learner, revision
 from denoise.weights import load_model, save_model
 from noise_models.level import NoiseLevel
@@ -53,6 +58,29 @@ def fit_recipe(recipe: Recipe, images: Sequence[NoisyImage]) -> Recipe:
     return recipe.model_copy(update={"card": card})
 
 
+def find_noisy_sets(recipe: Recipe, root: Path) -> list[Path]:
+    """Return the files of the described sets of noisy images that a recipe learns from.
+
+    Raises
+    ------
+    ManifestError
+        If one is not where it should be.
+    """
+    return [path for name in recipe.data if load_manifest(name).holds == "noisy" for path in find_files(name, root)]
+
+
+def find_clean(recipe: Recipe, root: Path) -> tuple[list[Tensor], list[Tensor]] | None:
+    """Load the clean photographs that a recipe simulates camera JPEGs of, to learn from and to judge by; None if none.
+
+    Raises
+    ------
+    ManifestError
+        If a set is not where it should be, or one that is tested on would be learned from.
+    """
+    sets = tuple(name for name in recipe.data if load_manifest(name).holds == "clean")
+    return load_clean(recipe.model_copy(update={"data": sets}), root) if sets else None
+
+
 def train_on_noisy(
     recipe: Recipe,
     images: Sequence[NoisyImage],
@@ -62,18 +90,21 @@ def train_on_noisy(
     resume: bool = False,
     device: Literal["auto", "cpu"] = "auto",
     data: tuple[str, ...] = ("a folder of the user's",),
+    clean: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ModelCard:
     """Train a model on noisy images alone and write it.
 
     The weights kept are those with the least loss on fixed patches, of images held back where there are ten or more.
-    A student's teacher is trained first, unless its weights are there.
+    A student's teacher is trained first, unless its weights are there. A student may see simulated camera JPEGs as
+    well, which are made of clean photographs: then it is not of noisy images alone, and its card says so.
 
     Parameters
     ----------
     recipe : Recipe
         Of the method "noise2score", "cbsn" or "cbsn-teacher". ``source_options``: ``patch``, and for a student
-        ``teacher``, a recipe or a weights file, and ``turns``, over how many turns its results are averaged, 1 or 8.
+        ``teacher``, a recipe or a weights file, ``turns``, over how many turns its results are averaged, 1 or 8, and
+        ``simulated``, the share of simulated camera JPEGs.
     images : sequence of NoisyImage
         All of one kind.
     output : Path
@@ -82,13 +113,21 @@ def train_on_noisy(
         As of `denoise.training.loop.Loop`.
     data : tuple of str
         What the card says that it learned from.
+    clean : (sequence, sequence) of (3, H, W) uint8 tensor, optional
+        Photographs to simulate camera JPEGs of, to learn from and to judge by.
 
     Raises
     ------
     RecipeError
-        If there is a training there already, or none to go on with.
+        If there is a training there already, or none to go on with; or if camera JPEGs are to be simulated of nothing.
     """
     recipe = fit_recipe(recipe, images)
+    share = _simulated_share(recipe)
+    if share and (clean is None or len(images[0].planes) != 3):
+        raise RecipeError(
+            f"source_options.simulated = {share:g} was asked for, but that takes colour images and clean photographs. "
+            "Choose the recipe cbsn for your own noisy images, or run this one without --noisy."
+        )
     folder = output.with_suffix(".training")
     results = None
     if recipe.card.method == "cbsn":
@@ -98,7 +137,7 @@ def train_on_noisy(
         turns = int(recipe.source_options.get("turns", 1))
         _LOG.info("the teacher denoises %d images", len(images))
         results = [teach(teacher, as_house_units(image.planes), turns=turns).half() for image in images]
-    source, held_out = _sources(recipe, images, results)
+    source, held_out = _sources(recipe, images, results, clean)
     judge = _Judge(held_out, images[-1])
     torch.manual_seed(seed)
     loop = Loop(make_learner(recipe), source, recipe, folder, seed=seed, score=judge, device=device)
@@ -161,8 +200,9 @@ def _teacher(recipe: Recipe, images: Sequence[NoisyImage], output: Path, **optio
 
 
 def _sources(
-    recipe: Recipe, images: Sequence[NoisyImage], results: list[Tensor] | None
-) -> tuple[NoisyPatches, NoisyPatches]:
+    recipe: Recipe, images: Sequence[NoisyImage], results: list[Tensor] | None,
+    clean: tuple[Sequence[Tensor], Sequence[Tensor]] | None,
+) -> tuple[NoisyPatches | _Both, NoisyPatches | _Both]:  # fmt: skip
     """Return patches to learn from and patches to judge by: of other images, where there are ten."""
     patch = int(recipe.source_options.get("patch", 128))
     exchange = images[0].kind == "photo"
@@ -175,13 +215,43 @@ def _sources(
         )
         for group in groups
     )  # fmt: skip
-    return learned, judged
+    if clean is None:
+        return learned, judged
+    share = _simulated_share(recipe)
+    simulated, held_back = (CameraJpegs(photos, (), patch=patch) for photos in clean)
+    return _Both(learned, simulated, share), _Both(judged, held_back, share)
+
+
+def _simulated_share(recipe: Recipe) -> float:
+    return float(recipe.source_options.get("simulated", 0.0))
+
+
+def _noise_in_words(recipe: Recipe) -> str:
+    if share := _simulated_share(recipe):
+        return f"the images' own, and simulated camera JPEGs in {100 * share:g} % of the examples"
+    return "the images' own; no clean image was seen"
+
+
+@dataclass(frozen=True, eq=False)
+class _Both:
+    """Examples of two sources in every batch."""
+
+    real: NoisyPatches
+    simulated: CameraJpegs
+    share: float
+    """Of the simulated ones."""
+
+    def draw(self, batch: int, *, generator: torch.Generator) -> NoisyBatch:
+        count = round(self.share * batch)
+        parts = [self.real.draw(batch - count, generator=generator), self.simulated.draw(count, generator=generator)]
+        noisy, clean, step = (torch.cat([getattr(part, name) for part in parts]) for name in ("noisy", "clean", "step"))
+        return NoisyBatch(noisy, clean, None, step)
 
 
 class _Judge:
     """Scores by the loss on the same patches with the same chance, and logs what can be seen without truth."""
 
-    def __init__(self, source: NoisyPatches, shown: NoisyImage) -> None:
+    def __init__(self, source: NoisyPatches | _Both, shown: NoisyImage) -> None:
         self.batch = source.draw(_JUDGED, generator=torch.Generator().manual_seed(1))
         self.crop = as_house_units(middle(shown.planes, _CHECKED))
 
@@ -225,7 +295,7 @@ def _card(recipe: Recipe, output: Path, data: tuple[str, ...], result: LoopResul
     name = re.sub(r"[^a-z0-9]+", "-", output.stem.lower()).strip("-")
     identity = f"{recipe.card.method}.{name}" if own else recipe.card.id
     training = Training(
-        recipe=recipe.name, data=data, noise="the images' own; no clean image was seen", steps=result.steps,
+        recipe=recipe.name, data=data, noise=_noise_in_words(recipe), steps=result.steps,
         hours=round(result.seconds / 3600, 2), machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
         revision=revision(),
     )  # fmt: skip

@@ -23,6 +23,7 @@ from denoise.networks.unet import grow
 from denoise.training.feed import on_device
 from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
+from denoise.training.sources.camera_jpegs import CameraJpegs
 from denoise.training.sources.clean_images import load_clean
 from denoise.training.sources.cube_pairs import CubePairs
 from denoise.training.sources.cube_scenes import CubeScenes
@@ -54,6 +55,7 @@ SOURCES: Final[dict[str, Callable[..., Any]]] = {
     "raw-patches": RawPatches,
     "photo-patches": PhotoPatches,
     "fixed-noise": FixedNoise,
+    "camera-jpegs": CameraJpegs,
     "cube-scenes": CubeScenes,
     "cube-pairs": CubePairs,
 }

@@ -78,6 +78,22 @@ def test_cbsn_trains_its_teacher_first_and_the_student_learns_from_it(
     assert float(trained.ramp) == pytest.approx(3 / 3200, rel=1e-3)  # type: ignore[attr-defined]
 
 
+def test_a_student_may_see_simulated_camera_jpegs_beside_its_teachers_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"card.config.width": 8, "card.config.depth": 1, "source_options.patch": 40}
+    teacher = tiny("cbsn-teacher", steps=2, **small)
+    monkeypatch.setattr("denoise.training.noisy_training.load_recipe", lambda _: teacher)
+    changes = {"card.config.widths": [8, 16], "source_options.patch": 32, "source_options.teacher": "cbsn-teacher"}
+    student = tiny("cbsn-photo", steps=2, **changes)
+    photos = [(255 * scene()).to(torch.uint8)]
+    card = train_on_noisy(student, noisy_images(blur=True), tmp_path / "mine.safetensors", clean=(photos, photos))
+    assert card.training is not None
+    assert "simulated camera JPEGs in 50 %" in card.training.noise
+    with pytest.raises(RecipeError, match="takes colour images and clean photographs"):
+        train_on_noisy(student, noisy_images(blur=True), tmp_path / "other.safetensors")
+
+
 def test_a_teacher_works_the_same_in_tiles_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its result of a whole image, tile by tile with margins, is that of one pass with reflected borders."""
     torch.manual_seed(3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -116,10 +116,12 @@ class VirtualCameras:
     count : int
         How many there are. Each is drawn by its own number when it is first used, and kept: to draw one takes as long
         as to spoil a patch.
+    without : iterable of str
+        Parts of their noise to leave out, of `noise_models.eld.PARTS`.
     """
 
-    def __init__(self, count: int = 4096) -> None:
-        self.count = count
+    def __init__(self, count: int = 4096, without: Iterable[str] = ()) -> None:
+        self.count, self.without = count, frozenset(without)
         self._drawn: dict[int, tuple[CameraProfile, EldNoise]] = {}
 
     def draw(self, generator: torch.Generator) -> Exposure:
@@ -127,7 +129,7 @@ class VirtualCameras:
         number = int(torch.randint(self.count, (), generator=generator))
         if number not in self._drawn:
             camera = draw_camera(seeded(_CAMERAS, number))
-            self._drawn[number] = camera, EldNoise(camera)
+            self._drawn[number] = camera, EldNoise(camera, self.without)
         camera, noise = self._drawn[number]
         return Exposure(camera, camera.draw(generator), noise)
 

@@ -1,0 +1,77 @@
+"""Simulated camera JPEGs: noise that is correlated as a camera's is, around the picture that the camera would make."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from denoise.self_check import noise_correlation
+from denoise.training.sources.camera_jpegs import CameraJpegs, CameraSoftware, demosaic
+from denoise.unprocess import mosaic_planes
+
+
+def flat_photo(side: int = 256) -> torch.Tensor:
+    ramp = torch.linspace(60, 190, side).expand(side, side)
+    return torch.stack((ramp, ramp.T, 0.5 * (ramp + ramp.T))).to(torch.uint8)
+
+
+@pytest.mark.parametrize("colour", [0, 1, 2])
+def test_demosaicing_gives_linear_ramps_back(colour: int) -> None:
+    """The correction is a second difference: of a ramp in one colour, the others flat, nothing is off."""
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(20.0), indexing="ij")
+    photo = torch.full((3, 16, 20), 0.4)
+    photo[colour] = 0.01 * rows + 0.02 * columns
+    torch.testing.assert_close(demosaic(mosaic_planes(photo))[:, 2:-2, 2:-2], photo[:, 2:-2, 2:-2])
+
+
+def test_demosaicing_is_sharper_than_interpolation() -> None:
+    """An edge that all colours share is told by the other colours: twice as near as bilinear, which has red at a
+    quarter of the places only."""
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    grey = torch.sigmoid((rows + 0.7 * columns - 54) * 0.8).expand(3, -1, -1)
+    planes = mosaic_planes(grey)
+    red = functional.interpolate(planes[None, :1], scale_factor=2, mode="bilinear")[0, 0].roll((-1, -1), (0, 1))
+    apart = (demosaic(planes)[0] - grey[0])[8:-8, 8:-8].square().mean()
+    assert float(apart) < 0.25 * float((red - grey[0])[8:-8, 8:-8].square().mean())
+
+
+def test_the_software_leaves_a_flat_picture_alone_and_blurs_colours_as_told() -> None:
+    generator = torch.Generator().manual_seed(2)
+    grey = torch.full((24, 24, 3), 0.5).numpy()
+    for _ in range(6):
+        result = torch.from_numpy(CameraSoftware.draw(generator)(grey, 0.02))
+        torch.testing.assert_close(result, torch.full_like(result, 0.5), atol=1e-4, rtol=0)
+    noisy = (0.5 + 0.05 * torch.randn(64, 64, 3, generator=generator)).numpy()
+    treated = torch.from_numpy(CameraSoftware(2.0, 0.0, 0.0, 1.0)(noisy, 0.05))
+    differences = (treated[..., 0] - treated.mean(-1)).std(), (treated.mean(-1)).std()
+    assert float(differences[0]) < 0.3 * 0.05
+    assert float(differences[1]) > 0.4 * 0.05
+
+
+def test_noise_is_correlated_and_of_many_strengths_around_the_clean_picture() -> None:
+    source = CameraJpegs([flat_photo()], [flat_photo(128)], patch=96, white=0.0)
+    batch = source.draw(24, generator=torch.Generator().manual_seed(4))
+    assert batch.noisy.shape == batch.clean.shape == (24, 3, 96, 96)
+    assert float((batch.noisy * 255 - (batch.noisy * 255).round()).abs().max()) < 1e-3  # 8 bit
+    apart = batch.noisy - batch.clean
+    assert float(apart.mean((2, 3)).abs().max()) < 2 / 255
+    sigma = apart.std((1, 2, 3)) * 255
+    assert float(sigma.min()) < 3
+    assert float(sigma.max()) > 8
+    noise = apart - apart.mean((2, 3), keepdim=True)
+    along = (noise[..., 1:] * noise[..., :-1]).mean((1, 2, 3)) / noise.square().mean((1, 2, 3))
+    assert float(along.median()) > 0.15
+    strongest = int(sigma.argmax())
+    assert noise_correlation(batch.noisy[strongest]).method != "noise2score"
+
+
+def test_white_noise_and_the_validation_are_what_they_are_said_to_be() -> None:
+    source = CameraJpegs([flat_photo()], [flat_photo(136)], patch=64, white=1.0)
+    batch = source.draw(8, generator=torch.Generator().manual_seed(4))
+    assert batch.clean.shape == (8, 3, 64, 64)
+    first, again = (next(iter(source.validation())) for _ in range(2))
+    assert torch.equal(first.noisy, again.noisy)
+    assert first.noisy.shape[2:] == (112, 112)  # a multiple of 16, without the edge
+    assert first.clean is not None
+    assert float((first.noisy - first.clean).std()) > 0
