@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -24,7 +24,8 @@ from denoise.training.sources.exposures import Exposure, VirtualCameras, longest
 from denoise.training.sources.noisy_sources import NoisyBatch
 from denoise.unprocess import CameraLook, process, unprocess
 
-Picture = npt.NDArray[np.float32]
+Picture = npt.NDArray[Any]
+"""(H, W, 3) float32 sRGB, 0 to 1."""
 
 _EDGE: Final = 8
 """Around a patch, cut off after demosaicing and smoothing [px]."""
@@ -205,7 +206,7 @@ def _saved(picture: Picture, generator: torch.Generator) -> Tensor:
         sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if finely < 0.4 else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
         options = [cv2.IMWRITE_JPEG_QUALITY, int(80 + 21 * quality), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
         stored = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), options)[1]
-        pixels = cv2.imdecode(stored, cv2.IMREAD_COLOR)[..., ::-1]
+        pixels = np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR))[..., ::-1]
     return _as_tensor(pixels.astype(np.float32) / 255)
 
 
