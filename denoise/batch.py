@@ -10,10 +10,13 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
+
+import torch
 
 from denoise.cubes.cube import HyperspectralCube
 from denoise.denoiser import Denoiser
@@ -27,13 +30,16 @@ from denoise.io.files import atomic_target, make_folder
 from denoise.jobs import Job, Options
 from denoise.noise_source import choose_noise, choose_profile
 from denoise.repair import remove_fixed_pattern
+from denoise.self_check import noise_correlation
 from denoise.version import __version__
 from denoise.weights import load_model, resolve_model
 from noise_models.level import FloatArray, NoiseLevel
 from noise_models.profile import CameraProfile
 
 _LOG = logging.getLogger(__name__)
-_NOT_CHECKED = {"verdict": "not checked", "reasons": ["the model measured the noise itself"]}
+_LOOKED_AT: Final = 1024
+"""Side of the middle of a photograph by which it is told what kind of noise it has [px]."""
+_NOT_CHECKED = {"verdict": "not checked", "reasons": ["the noise was not told apart from the model's result"]}
 
 
 class Runner:
@@ -107,10 +113,23 @@ class Runner:
         return record
 
     def _model(self, image: Image) -> Denoiser:
-        key = resolve_model(self.options.model, image.kind, image.shape[0])
+        wish = "camera-jpeg" if self._is_camera_jpeg(image) else self.options.model
+        key = resolve_model(wish, image.kind, image.shape[0])
         if key not in self._models:
             self._models[key] = load_model(key)
         return self._models[key]
+
+    def _is_camera_jpeg(self, image: Image) -> bool:
+        """Whether nobody said which model or noise, and a photograph's noise is one that neighbours share."""
+        free = self.options.model == "auto" and self.options.noise in ("auto", "blind")
+        if not free or not isinstance(image, Photo) or image.noise is not None or image.shape[0] != 3:
+            return False
+        (top, bottom), (left, right) = (
+            ((side - min(side, _LOOKED_AT)) // 2, (side + min(side, _LOOKED_AT)) // 2) for side in image.shape[1:]
+        )
+        with suppress(ShapeError):  # too small to tell
+            return noise_correlation(torch.from_numpy(image.window(top, bottom, left, right))).method == "cbsn"
+        return False
 
     def _read(self, source: Path) -> tuple[RawImage | Photo | HyperspectralCube, CameraProfile | None]:
         """Read a file; with a profile of its camera, its fixed pattern is taken out."""
@@ -127,9 +146,10 @@ class Runner:
             return image, None
 
     def _noise(self, image: Image, model: Denoiser, profile: CameraProfile | None) -> NoiseLevel | None:
-        """Return the noise level; None for a cube whose model measures that of each band by itself."""
-        unknown = self.options.noise == "auto" and image.noise is None
-        if isinstance(image, HyperspectralCube) and unknown and model.card.noise != "required":
+        """Return the noise level; None where the model measures it by itself, or has no use for it."""
+        unknown = self.options.noise == "auto" and image.noise is None and not isinstance(image, RawImage)
+        served = ("ignored", "used") if isinstance(image, HyperspectralCube) else ("ignored",)
+        if unknown and model.card.noise in served:
             return None
         return choose_noise(image, self.options.noise, model, self.engine, profile)
 
@@ -172,15 +192,16 @@ class _Clock:
 def _what(job: Job, model: Denoiser, noise: NoiseLevel | None) -> dict[str, Any]:
     """Describe a job, its model and its noise as JSON can hold it."""
     card = model.card
+    own = "measured by the model, band by band" if card.domain == "cube" else "not needed by the model"
     return {
         "input": str(job.source),
         "output": str(job.target),
         "model": {"id": card.id, "sha256": card.sha256, "licence_weights": card.licence_weights},
         "noise": {
-            "source": "measured by the model" if noise is None else noise.source,
+            "source": own.partition(",")[0] if noise is None else noise.source,
             "shot": None if noise is None else noise.shot.tolist(),
             "read": None if noise is None else noise.read.tolist(),
-            "text": "measured by the model, band by band" if noise is None else describe_noise(noise),
+            "text": own if noise is None else describe_noise(noise),
         },
     }
 

@@ -45,7 +45,7 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
     ----------
     name : str
         An id, the name of a method (its default weights for ``kind``), "auto", "fast" (less work where there is such a
-        model), or the path of a ``.safetensors`` file.
+        model), "camera-jpeg" (for photographs with correlated noise), or the path of a ``.safetensors`` file.
     kind : str
         Kind of image, "raw", "photo" or "cube": chooses the default weights of a method.
     planes : int, optional
@@ -68,7 +68,7 @@ def load_model(name: str, *, kind: str = "raw", planes: int | None = None, verif
 
 
 def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
-    """Return the id of a model from an id, a method's name, "auto" or "fast"; the path of a file is returned as it is.
+    """Return the id of a model from an id or another word of `load_model`; the path of a file is returned as it is.
 
     Raises
     ------
@@ -79,7 +79,8 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
     if name in cards or name.endswith(SUFFIX):
         return name
     method = _AUTO_METHODS[kind] if name == "auto" else name
-    if method in METHODS or method == "fast":
+    words = {word for word, _ in DEFAULT_MODELS}
+    if method in METHODS or method in words:
         identity = DEFAULT_MODELS.get((method, "grey" if planes == 1 and kind != "cube" else kind))
         if identity in cards:
             return identity
@@ -87,7 +88,7 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
             f"Method '{method}' was asked for a {kind} image, but no weights for it are installed. "
             f"Choose another --model. Known: {', '.join(cards)}."
         )
-    raise WeightsError(f"Model '{name}' is not known. {nearest(name, [*cards, *METHODS, 'fast'])}")
+    raise WeightsError(f"Model '{name}' is not known. {nearest(name, [*cards, *METHODS, *words])}")
 
 
 def find_card(name: str) -> ModelCard:

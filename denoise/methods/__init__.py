@@ -58,5 +58,6 @@ DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {
     ("fast", "photo"): "supervised-unet.photo",
     ("fast", "grey"): "supervised-unet.grey",
     ("fast", "cube"): "subspace",
+    ("camera-jpeg", "photo"): "blind-unet.camera-jpegs",
 }
-"""The model that a method's name, "auto" or "fast", stands for, by kind of image; "grey" is any of one plane."""
+"""The model that a word of `--model` stands for, by kind of image; "grey" is any of one plane."""

@@ -223,13 +223,23 @@ class Trainer:
         """Return the PSNR of every image held back, by case [dB]."""
         device, cases = self.loop.accelerator.device, self.source.cases
         found: dict[str, list[float]] = {case: [] for case in cases}
-        for number, batch in enumerate(self.source.validation()):
+        for number, batch in enumerate(self._held_back()):
             moved = on_device(batch, device)
             chance = torch.Generator(device).manual_seed(0)
             denoised = cast(Denoiser, model).denoise(moved.noisy, moved.noise, generator=chance)
             assert batch.clean is not None
             found[cases[number % len(cases)]].append(psnr_db(denoised.float().cpu(), batch.clean))
         return found
+
+    def _held_back(self) -> Iterator[Batch]:
+        """Yield the source's validation, made in full precision whatever the model runs in."""
+        batches = self.source.validation()
+        while True:
+            with torch.autocast(self.loop.accelerator.device.type, enabled=False):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     @torch.no_grad()
     def _measure(self, result: LoopResult) -> dict[str, list[float]]:

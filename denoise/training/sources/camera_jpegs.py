@@ -30,8 +30,11 @@ Picture = npt.NDArray[Any]
 _EDGE: Final = 12
 """Around a patch, cut off after demosaicing and smoothing [px]."""
 _MID_GREY: Final = 0.1
-_LEAST, _MOST = 0.0015, 0.06
+_LEAST: Final = 0.0015
 """Standard deviation of linear mid-grey, before the software brightens it."""
+_MOST: Final = 0.05
+_MOST_SMOOTHED: Final = 0.15
+"""The same where software smooths: what is left of strong noise is coarse."""
 _CAMERAS: Final = 512
 _RECOLOURED: Final = 0.4
 """Share of the crops: demosaicing relies on what colours have in common, so few may lose it."""
@@ -69,9 +72,9 @@ class CameraSoftware:
         dice = torch.rand(8, generator=generator).tolist()
         return CameraSoftware(
             chroma_blur=1.0 + 3.0 * dice[1] if dice[0] < 0.85 else 0.0,
-            smoothing=0.6 + 0.4 * dice[3] if dice[2] < 0.85 else 0.0,
-            reach=0.7 + 1.5 * dice[4],
-            sharpening=0.8 * dice[6] if dice[5] < 0.5 else 0.0,
+            smoothing=1.0 - 0.4 * dice[3] ** 2 if dice[2] < 0.85 else 0.0,
+            reach=0.9 + 2.2 * dice[4] ** 2,
+            sharpening=0.6 * dice[6] if dice[5] < 0.5 else 0.0,
             radius=0.6 + 1.0 * dice[7],
         )
 
@@ -85,7 +88,7 @@ class CameraSoftware:
 
     def _smoothed(self, noise: Picture, brightness: Picture) -> Picture:
         """Smooth noise where the brightness is even, by its own strength."""
-        step = (brightness - cv2.GaussianBlur(brightness, (0, 0), self.reach)) / (4 * noise.std() + 1e-6)
+        step = (brightness - cv2.GaussianBlur(brightness, (0, 0), self.reach)) / (10 * noise.std() + 1e-6)
         return noise + self.smoothing * np.exp(-(step**2)) * (cv2.GaussianBlur(noise, (0, 0), self.reach) - noise)
 
     def _finished(self, parts: Picture) -> Picture:
@@ -158,7 +161,7 @@ class CameraJpegs:
         A lens is softer than the photographs, which were made smaller: their edges are blurred a little.
         """
         look, software = CameraLook.draw(generator), CameraSoftware.draw(generator)
-        exposure = self._draw_exposure(generator)
+        exposure = self._draw_exposure(_MOST_SMOOTHED if software.smoothing else _MOST, generator)
         softness = 0.4 + 0.4 * float(torch.rand((), generator=generator))
         light = cv2.GaussianBlur(unprocess(photo, look).permute(1, 2, 0).numpy(), (0, 0), softness)
         planes = mosaic_planes(torch.from_numpy(light).permute(2, 0, 1))
@@ -166,9 +169,9 @@ class CameraJpegs:
         noisy, clean = software(_developed(shot, look), _developed(planes, look))
         return _saved(_inside(noisy), generator), _as_tensor(_inside(clean))
 
-    def _draw_exposure(self, generator: torch.Generator) -> Exposure:
+    def _draw_exposure(self, most: float, generator: torch.Generator) -> Exposure:
         """Draw a camera's exposure, and the ratio that gives it a log-uniform standard deviation at mid-grey."""
-        wanted = float(log_uniform(_LEAST, _MOST, 1, generator))
+        wanted = float(log_uniform(_LEAST, most, 1, generator))
         while True:
             exposure = self.cameras.draw(generator)
             level = exposure.unit_level
