@@ -10,13 +10,10 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, cast
-
-import torch
+from typing import Any, Self, cast
 
 from denoise.cubes.cube import HyperspectralCube
 from denoise.denoiser import Denoiser
@@ -28,17 +25,14 @@ from denoise.io import read, write, writer_of
 from denoise.io.exif import ExifTool
 from denoise.io.files import atomic_target, make_folder
 from denoise.jobs import Job, Options
-from denoise.noise_source import choose_noise, choose_profile
+from denoise.noise_source import choose_noise, choose_profile, look_at_noise
 from denoise.repair import remove_fixed_pattern
-from denoise.self_check import noise_correlation
 from denoise.version import __version__
 from denoise.weights import load_model, resolve_model
 from noise_models.level import FloatArray, NoiseLevel
 from noise_models.profile import CameraProfile
 
 _LOG = logging.getLogger(__name__)
-_LOOKED_AT: Final = 1024
-"""Side of the middle of a photograph by which it is told what kind of noise it has [px]."""
 _NOT_CHECKED = {"verdict": "not checked", "reasons": ["the noise was not told apart from the model's result"]}
 
 
@@ -124,12 +118,7 @@ class Runner:
         free = self.options.model == "auto" and self.options.noise in ("auto", "blind")
         if not free or not isinstance(image, Photo) or image.noise is not None or image.shape[0] != 3:
             return False
-        (top, bottom), (left, right) = (
-            ((side - min(side, _LOOKED_AT)) // 2, (side + min(side, _LOOKED_AT)) // 2) for side in image.shape[1:]
-        )
-        with suppress(ShapeError):  # too small to tell
-            return noise_correlation(torch.from_numpy(image.window(top, bottom, left, right))).method == "cbsn"
-        return False
+        return look_at_noise(image).method == "cbsn"
 
     def _read(self, source: Path) -> tuple[RawImage | Photo | HyperspectralCube, CameraProfile | None]:
         """Read a file; with a profile of its camera, its fixed pattern is taken out."""

@@ -17,7 +17,7 @@ from denoise.describe_cube import describe_cube
 from denoise.engine.device import GIB, choose_device, report_device
 from denoise.images import Photo, RawImage
 from denoise.io import read
-from denoise.noise_source import blind_estimate
+from denoise.noise_source import blind_estimate, look_at_noise
 from denoise.version import __version__
 from denoise.weights import list_models
 
@@ -41,6 +41,8 @@ def describe(path: Path, *, blind: bool = False, variable: str = "", band_axis: 
     facts["noise in the file"] = describe_noise(image.noise) if image.noise is not None else "not stated"
     if blind:
         facts["noise estimated"] = describe_noise(blind_estimate(image).level)
+        if isinstance(image, Photo):
+            facts["noise looks like"] = look_at_noise(image).reason
     return {"file": str(path), **facts}
 
 

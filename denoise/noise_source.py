@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,10 @@ import torch
 from denoise.denoiser import Denoiser
 from denoise.engine import Engine, Plan
 from denoise.engine.run import run_batch
-from denoise.errors import UsageError, WeightsError
-from denoise.images import Image, RawImage
+from denoise.errors import ShapeError, UsageError, WeightsError
+from denoise.images import Image, Photo, RawImage
 from denoise.repair import iso_of
+from denoise.self_check import NoiseCorrelation, noise_correlation
 from noise_models.base import NoiseModelError
 from noise_models.blind import BlindEstimate, measure, sample_windows
 from noise_models.level import NoiseLevel
@@ -22,6 +24,8 @@ from noise_models.profile import CameraProfile
 from noise_models.profile_shelf import answers_to, find_profile, load_profile, profile_of
 
 _LOG = logging.getLogger(__name__)
+_LOOKED_AT: Final = 1024
+"""Side of the middle of a photograph by which it is told what kind of noise it has [px]."""
 
 FloatPlanes = npt.NDArray[np.float32]
 
@@ -121,6 +125,20 @@ def choose_noise(
     if wish == "blind":
         return blind_estimate(image, model, engine).level.for_channels(channels)
     return parse_noise(wish).for_channels(channels)
+
+
+def look_at_noise(photo: Photo) -> NoiseCorrelation:
+    """Measure whether neighbours share a photograph's noise, in the middle of it.
+
+    A photograph too small to tell is answered with no method.
+    """
+    (top, bottom), (left, right) = (
+        ((side - min(side, _LOOKED_AT)) // 2, (side + min(side, _LOOKED_AT)) // 2) for side in photo.shape[1:]
+    )
+    try:
+        return noise_correlation(torch.from_numpy(photo.window(top, bottom, left, right)))
+    except ShapeError:
+        return NoiseCorrelation(0.0, (), (), None, "the image is too small to see the noise in")
 
 
 def parse_noise(text: str) -> NoiseLevel:
