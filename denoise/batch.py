@@ -25,7 +25,7 @@ from denoise.io import read, write, writer_of
 from denoise.io.exif import ExifTool
 from denoise.io.files import atomic_target, make_folder
 from denoise.jobs import Job, Options
-from denoise.noise_source import choose_noise, choose_profile, look_at_noise
+from denoise.noise_source import choose_noise, choose_profile, is_camera_jpeg
 from denoise.repair import remove_fixed_pattern
 from denoise.version import __version__
 from denoise.weights import load_model, resolve_model
@@ -33,7 +33,7 @@ from noise_models.level import FloatArray, NoiseLevel
 from noise_models.profile import CameraProfile
 
 _LOG = logging.getLogger(__name__)
-_NOT_CHECKED = {"verdict": "not checked", "reasons": ["the noise was not told apart from the model's result"]}
+_NOT_CHECKED = {"verdict": "not checked", "reasons": ["no noise level was measured to check it by"]}
 
 
 class Runner:
@@ -116,9 +116,7 @@ class Runner:
     def _is_camera_jpeg(self, image: Image) -> bool:
         """Whether nobody said which model or noise, and a photograph's noise is one that neighbours share."""
         free = self.options.model == "auto" and self.options.noise in ("auto", "blind")
-        if not free or not isinstance(image, Photo) or image.noise is not None or image.shape[0] != 3:
-            return False
-        return look_at_noise(image).method == "cbsn"
+        return free and isinstance(image, Photo) and is_camera_jpeg(image)
 
     def _read(self, source: Path) -> tuple[RawImage | Photo | HyperspectralCube, CameraProfile | None]:
         """Read a file; with a profile of its camera, its fixed pattern is taken out."""

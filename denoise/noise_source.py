@@ -15,6 +15,7 @@ from denoise.engine import Engine, Plan
 from denoise.engine.run import run_batch
 from denoise.errors import ShapeError, UsageError, WeightsError
 from denoise.images import Image, Photo, RawImage
+from denoise.io.tag_reader import read_exif_iso
 from denoise.repair import iso_of
 from denoise.self_check import NoiseCorrelation, noise_correlation
 from noise_models.base import NoiseModelError
@@ -26,6 +27,7 @@ from noise_models.profile_shelf import answers_to, find_profile, load_profile, p
 _LOG = logging.getLogger(__name__)
 _LOOKED_AT: Final = 1024
 """Side of the middle of a photograph by which it is told what kind of noise it has [px]."""
+_HIGH_ISO: Final = 400.0
 
 FloatPlanes = npt.NDArray[np.float32]
 
@@ -139,6 +141,18 @@ def look_at_noise(photo: Photo) -> NoiseCorrelation:
         return noise_correlation(torch.from_numpy(photo.window(top, bottom, left, right)))
     except ShapeError:
         return NoiseCorrelation(0.0, (), (), None, "the image is too small to see the noise in")
+
+
+def is_camera_jpeg(photo: Photo) -> bool:
+    """Whether a colour photograph came from a camera at high ISO, and neighbours share its noise.
+
+    Fine texture looks like such noise too. So a photograph whose EXIF does not state an ISO of 400 or more is not
+    taken for one.
+    """
+    iso = read_exif_iso(photo.metadata.exif) if photo.metadata.exif else None
+    if photo.shape[0] != 3 or photo.noise is not None or iso is None or iso < _HIGH_ISO:
+        return False
+    return look_at_noise(photo).method == "cbsn"
 
 
 def parse_noise(text: str) -> NoiseLevel:

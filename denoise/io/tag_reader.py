@@ -44,6 +44,16 @@ def read_tags(path: Path) -> RawTags:
     return tags
 
 
+def read_exif_iso(exif: bytes) -> float | None:
+    """Return the ISO speed that an EXIF block (TIFF header first) states; None if it states none or is damaged."""
+    found = RawTags()
+    try:
+        _read_tiff(io.BytesIO(exif), found)
+    except (*PARSE_ERRORS, OSError):
+        return None
+    return found.iso
+
+
 def read_jpeg_tags(jpeg: bytes, tags: RawTags) -> None:
     """Fill what is not known yet from the EXIF block of an embedded JPEG."""
     start = jpeg.find(b"Exif\x00\x00", 0, 65536)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from denoise.images import RawImage
+from denoise.images import Photo, PhotoMetadata, RawImage
 from denoise.io import read, write
 from denoise.simulate import simulate_raw
 from noise_models.profile_shelf import load_profile
@@ -59,29 +60,32 @@ def test_denoising_does_not_load_what_only_training_needs() -> None:
     assert loaded.stdout.strip() == "[]"
 
 
-def test_a_photograph_whose_neighbours_share_their_noise_gets_the_model_made_for_it(tmp_path: Path) -> None:
-    """And only where nobody said which model or noise: the same noise, independent, goes to the default."""
+def test_a_photograph_of_high_iso_whose_neighbours_share_noise_gets_the_model_made_for_it(tmp_path: Path) -> None:
+    """And only where nobody said which model or noise: independent noise, or no ISO, goes to the default."""
     rows, columns = np.mgrid[:256, :256]
     scene = np.repeat((110 + 60 * np.sin(rows / 40) * np.cos(columns / 50))[..., None], 3, axis=2)
     noise = np.random.default_rng(3).normal(0, 12, scene.shape)
-    for name, spoilt in (("camera", cv2.GaussianBlur(noise, (0, 0), 0.9) * 2.5), ("plain", noise)):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), np.clip(scene + spoilt, 0, 255).round().astype(np.uint8))
-    result = call("run", tmp_path / "camera.png", tmp_path / "plain.png", "-o", tmp_path / "out")
+    blotchy = cv2.GaussianBlur(noise, (0, 0), 0.9) * 2.5
+    for name, spoilt, iso in (("camera", blotchy, 3200), ("plain", noise, 3200), ("unknown", blotchy, 0)):
+        exif = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, 34855, 3, 1, iso, 0) if iso else None
+        pixels = np.clip(scene + spoilt, 0, 255).round().astype(np.uint8)
+        write(tmp_path / f"{name}.png", Photo(pixels, metadata=PhotoMetadata(exif=exif)))
+    result = call("run", *(tmp_path / f"{name}.png" for name in ("camera", "plain", "unknown")), "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    records = {
-        name: json.loads((tmp_path / "out" / f"{name}_dn.png.json").read_text()) for name in ("camera", "plain")
-    }
+    records = {path.name.partition("_")[0]: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
     assert records["camera"]["model"]["id"] == "blind-unet.camera-jpegs"
     assert records["camera"]["noise"]["text"] == "not needed by the model"
     assert records["camera"]["fidelity"]["verdict"] == "not checked"
-    assert records["plain"]["model"]["id"] == "supervised-unet.photo"
-    for name in records:
+    assert records["plain"]["model"]["id"] == records["unknown"]["model"]["id"] == "supervised-unet.photo"
+    for name in ("camera", "plain"):
         before, after = (
             np.asarray(cv2.imread(str(path))).astype(float) - scene
             for path in (tmp_path / f"{name}.png", tmp_path / "out" / f"{name}_dn.png")
         )
         assert after.std() < 0.5 * before.std()
-    told = call("run", tmp_path / "camera.png", "-o", tmp_path / "told.png", "--noise", "0,0.002", "--dry-run", "--json")
+    told = call(
+        "run", tmp_path / "camera.png", "-o", tmp_path / "told.png", "--noise", "0,0.002", "--dry-run", "--json"
+    )
     assert "supervised-unet.photo" in told.output
     assert "correlated" in call("info", tmp_path / "camera.png", "--blind").output
 
