@@ -40,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 _JUDGED: Final = 16
 _CHECKED: Final = 512
 _TILE: Final = 256
+_TEACHERS_STEPS: Final = 2 / 3
+"""Of the student's."""
 
 
 def fit_recipe(recipe: Recipe, images: Sequence[NoisyImage]) -> Recipe:
@@ -195,8 +197,18 @@ def _teacher(recipe: Recipe, images: Sequence[NoisyImage], output: Path, **optio
     if not path.is_file() and not name.endswith(".safetensors"):
         folder = path.with_suffix(".training")
         options["resume"] = options["resume"] and folder.is_dir()
-        train_on_noisy(load_recipe(name), images, path, **options)
+        chosen = _for_steps(load_recipe(name), round(_TEACHERS_STEPS * recipe.steps))
+        _LOG.info("the teacher comes first, for %d steps", chosen.steps)
+        train_on_noisy(chosen, images, path, **options)
     return cast(nn.Module, load_model(str(path)))
+
+
+def _for_steps(recipe: Recipe, steps: int) -> Recipe:
+    """Return a teacher's recipe for another number of steps, of which the ramp keeps its share."""
+    config = dict(recipe.card.config)
+    config["ramp_steps"] = max(1, round(config["ramp_steps"] * steps / recipe.steps))
+    card = recipe.card.model_copy(update={"config": config})
+    return recipe.model_copy(update={"steps": max(1, steps), "card": card})
 
 
 def _sources(

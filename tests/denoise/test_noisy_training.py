@@ -67,15 +67,18 @@ def test_noise2score_from_noisy_images_to_a_model_that_denoises(tmp_path: Path) 
 def test_cbsn_trains_its_teacher_first_and_the_student_learns_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The teacher for two thirds of the student's steps, its ramp as large a part of them as in its recipe."""
     small = {"card.config.width": 8, "card.config.depth": 1, "source_options.patch": 40}
-    teacher = tiny("cbsn-teacher", steps=3, **small)
+    teacher = tiny("cbsn-teacher", steps=50, **small)
     monkeypatch.setattr("denoise.training.noisy_training.load_recipe", lambda _: teacher)
     student = tiny("cbsn", steps=3, **{"card.config.widths": [8, 16], "source_options.patch": 32})
     card = train_on_noisy(student, noisy_images(blur=True), tmp_path / "mine.safetensors")
     assert card.method == "cbsn"
     assert (tmp_path / "mine-teacher.safetensors").is_file()
     trained = load_model(str(tmp_path / "mine-teacher.safetensors"))
-    assert float(trained.ramp) == pytest.approx(3 / 3200, rel=1e-3)  # type: ignore[attr-defined]
+    assert trained.card.training is not None
+    assert trained.card.training.steps == 2
+    assert float(trained.ramp) == pytest.approx(2 / (0.04 * 1600), rel=1e-3)  # type: ignore[attr-defined]
 
 
 def test_a_student_may_see_simulated_camera_jpegs_beside_its_teachers_results(
