@@ -40,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 _JUDGED: Final = 16
 _CHECKED: Final = 512
 _TILE: Final = 256
+_TAUGHT: Final = 1536
+"""A student learns from this middle of each image: more takes longer to prepare than to learn from."""
 _TEACHERS_STEPS: Final = 2 / 3
 """Of the student's."""
 
@@ -138,7 +140,9 @@ def train_on_noisy(
         )
         turns = int(recipe.source_options.get("turns", 1))
         _LOG.info("the teacher denoises %d images", len(images))
-        results = [teach(teacher, as_house_units(image.planes), turns=turns).half() for image in images]
+        images = [dataclasses.replace(image, planes=middle(image.planes, _TAUGHT)) for image in images]
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            results = [teach(teacher, as_house_units(image.planes), turns=turns).half() for image in images]
     source, held_out = _sources(recipe, images, results, clean)
     judge = _Judge(held_out, images[-1])
     torch.manual_seed(seed)
@@ -163,7 +167,7 @@ def teach(teacher: nn.Module, noisy: Tensor, *, turns: int = 1) -> Tensor:
         1, or 8 to average the results of all turns and mirrors.
     """
     assert isinstance(teacher, ConditionalBlindSpotDenoiser)
-    reach, network = teacher.network.reach, teacher.network.eval()
+    reach, network = teacher.network.reach, teacher.network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     mean = noisy.mean((1, 2), keepdim=True)
     deviation = noisy.std((1, 2), correction=0, keepdim=True).clamp_min(1 / 256)
     total = torch.zeros_like(noisy)
@@ -175,7 +179,7 @@ def teach(teacher: nn.Module, noisy: Tensor, *, turns: int = 1) -> Tensor:
             for left in range(0, seen.shape[2], _TILE):
                 part = padded[..., top : top + _TILE + 2 * reach, left : left + _TILE + 2 * reach]
                 with torch.inference_mode():
-                    done = network(part, blind=False)[0, :, reach:-reach, reach:-reach]
+                    done = network(part, blind=False)[0, :, reach:-reach, reach:-reach].float()
                 result[:, top : top + _TILE, left : left + _TILE] = done
         total += _turned(result, turn, back=True)
     return total / turns * deviation + mean
