@@ -23,7 +23,7 @@ from denoise.errors import RecipeError
 from denoise.manifests import find_files, load_manifest
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
 from denoise.noise_from_score import estimate_parameter, respond
-from denoise.self_check import self_check
+from denoise.self_check import noise_correlation, self_check
 from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
 from denoise.training.sources.camera_jpegs import CameraJpegs
@@ -42,6 +42,8 @@ _CHECKED: Final = 512
 _TILE: Final = 256
 _TAUGHT: Final = 1536
 """A student learns from this middle of each image: more takes longer to prepare than to learn from."""
+_AROUND: Final = 33
+_PLAUSIBLE: Final = 1.5
 _TEACHERS_STEPS: Final = 2 / 3
 """Of the student's."""
 
@@ -142,7 +144,7 @@ def train_on_noisy(
         _LOG.info("the teacher denoises %d images", len(images))
         images = [dataclasses.replace(image, planes=middle(image.planes, _TAUGHT)) for image in images]
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            results = [teach(teacher, as_house_units(image.planes), turns=turns).half() for image in images]
+            results = [_taught(teacher, as_house_units(image.planes), turns).half() for image in images]
     source, held_out = _sources(recipe, images, results, clean)
     judge = _Judge(held_out, images[-1])
     torch.manual_seed(seed)
@@ -183,6 +185,33 @@ def teach(teacher: nn.Module, noisy: Tensor, *, turns: int = 1) -> Tensor:
                 result[:, top : top + _TILE, left : left + _TILE] = done
         total += _turned(result, turn, back=True)
     return total / turns * deviation + mean
+
+
+def within_noise(noisy: Tensor, denoised: Tensor, sigma: float) -> Tensor:
+    """Give back what was removed beyond what noise explains.
+
+    Parameters
+    ----------
+    noisy, denoised : (C, H, W) tensor
+        House units.
+    sigma : float
+        Standard deviation of the noise [house units].
+
+    Returns
+    -------
+    (C, H, W) tensor
+        noisy - min(1, 1.5 sigma / r) (noisy - denoised), r the root mean square that was removed in the 33 x 33 around.
+    """
+    removed = noisy - denoised
+    energy = removed.square().mean(0)[None, None]
+    around = functional.avg_pool2d(energy, _AROUND, 1, _AROUND // 2, count_include_pad=False)[0, 0].sqrt()
+    return noisy - (_PLAUSIBLE * sigma / around.clamp_min(1e-6)).clamp_max(1.0) * removed
+
+
+def _taught(teacher: nn.Module, noisy: Tensor, turns: int) -> Tensor:
+    """Return a teacher's result, held to the noise that the image shows: of texture it may take too much."""
+    found, denoised = noise_correlation(noisy), teach(teacher, noisy, turns=turns)
+    return within_noise(noisy, denoised, found.sigma) if found.along else denoised
 
 
 def _turned(planes: Tensor, turn: int, *, back: bool = False) -> Tensor:

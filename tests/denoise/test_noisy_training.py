@@ -14,7 +14,7 @@ from denoise.images import Photo
 from denoise.io import read, write
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
 from denoise.simulate import simulate_raw
-from denoise.training.noisy_training import fit_recipe, teach, train_on_noisy
+from denoise.training.noisy_training import fit_recipe, teach, train_on_noisy, within_noise
 from denoise.training.recipe import Recipe, load_recipe
 from denoise.training.sources.noisy_images import NoisyImage, advise, find_noisy, measure_correlation, read_noisy
 from denoise.training.sources.noisy_sources import NoisyPatches
@@ -109,6 +109,19 @@ def test_a_teacher_works_the_same_in_tiles_as_in_one(monkeypatch: pytest.MonkeyP
     turned = teach(teacher, noisy, turns=8)
     mirrored = teach(teacher, noisy.flip(2), turns=8).flip(2)
     torch.testing.assert_close(turned, mirrored, rtol=1e-4, atol=1e-5)
+
+
+def test_a_teacher_that_takes_the_picture_away_is_held_to_the_noise() -> None:
+    """Where it removed noise alone nothing changes; where it removed texture, most of that comes back."""
+    generator = torch.Generator().manual_seed(6)
+    noise = 0.02 * torch.randn(3, 128, 128, generator=generator)
+    texture = torch.zeros(3, 128, 128)
+    texture[:, :, 64:] = 0.2 * torch.randn(3, 128, 64, generator=generator)
+    noisy = 0.5 + texture + noise
+    held = within_noise(noisy, torch.full_like(noisy, 0.5), 0.02)
+    torch.testing.assert_close(held[:, :, :40], torch.full((3, 128, 40), 0.5))
+    right = (held - noisy)[:, :, 90:]
+    assert float(right.square().mean().sqrt()) == pytest.approx(1.5 * 0.02, rel=0.05)
 
 
 def test_the_advice_follows_the_correlation() -> None:
