@@ -59,5 +59,7 @@ DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {
     ("fast", "grey"): "supervised-unet.grey",
     ("fast", "cube"): "subspace",
     ("camera-jpeg", "photo"): "blind-unet.camera-jpegs",
+    ("cbsn", "photo"): "cbsn.photo",
+    ("noise2score", "photo"): "noise2score.photo",
 }
 """The model that a word of `--model` stands for, by kind of image; "grey" is any of one plane."""
