@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from denoise import cfa
+from denoise import unprocess as ours
 from denoise.unprocess import CameraLook, mosaic_planes, turn_planes, unprocess
 
 
@@ -28,6 +29,13 @@ def test_processing_undoes_unprocessing(generator: torch.Generator) -> None:
         look = CameraLook.draw(generator)
         photo = 0.15 + 0.5 * torch.rand(3, 8, 8, generator=generator)  # where nothing clips
         torch.testing.assert_close(process(unprocess(photo, look), look), photo, atol=2e-3, rtol=0)
+
+
+def test_our_pipeline_forwards_is_the_one_written_apart(generator: torch.Generator) -> None:
+    for _ in range(5):
+        look = CameraLook.draw(generator)
+        camera = torch.rand(3, 8, 8, generator=generator)
+        torch.testing.assert_close(ours.process(camera, look), process(camera, look), atol=1e-5, rtol=0)
 
 
 def test_white_stays_white_and_black_black(generator: torch.Generator) -> None:
