@@ -33,7 +33,7 @@ def noisy_planes(model: Denoiser, height: int, width: int, seed: int = 1) -> tup
 
 
 def test_every_default_exists() -> None:
-    assert {method for method, _ in DEFAULT_MODELS} <= {*METHODS, "fast"}
+    assert {method for method, _ in DEFAULT_MODELS} <= {*METHODS, "fast", "camera-jpeg"}
     for name in DEFAULT_MODELS.values():
         assert name in MODELS
 
