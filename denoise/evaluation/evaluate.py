@@ -28,7 +28,7 @@ from denoise.metrics import illuminance_scalar, psnr_db, ssim
 from denoise.noise_source import choose_noise
 from denoise.self_check import self_check
 from denoise.version import __version__
-from denoise.weights import find_card, load_model
+from denoise.weights import find_card, load_model, resolve_model
 from noise_models.level import NoiseLevel
 
 NOISY: Final = "noisy"
@@ -108,6 +108,7 @@ def evaluate(
     manifest = load_manifest(dataset)
     cases = _choose_cases(model, manifest, cases)
     kind = "raw" if isinstance(cases[0], CameraNoise) or manifest.kind == "raw" else "photo"
+    resolve_model(model, kind)  # a name that is not known is told before data that is not there
     items = find_pairs(dataset, root) if manifest.holds == "pairs" else find_files(dataset, root)
     items = items[:limit]
     first = cases[0].make(items[0], seed).noisy  # type: ignore[arg-type]
