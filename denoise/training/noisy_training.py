@@ -260,9 +260,9 @@ def _sources(
         )
         for group in groups
     )  # fmt: skip
-    if clean is None:
-        return learned, judged
     share = _simulated_share(recipe)
+    if clean is None or not share:
+        return learned, judged
     simulated, held_back = (CameraJpegs(photos, (), patch=patch) for photos in clean)
     return _Both(learned, simulated, share), _Both(judged, held_back, share)
 
