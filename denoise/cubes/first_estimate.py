@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from denoise.cubes.eigen_images import EigenImages, stacked
 
 _SURE_ERRORS: Final = 5.0
 _SERVED: Final = 0.1
@@ -26,16 +28,8 @@ class FirstEstimate:
     """(B, bands, H, W) bool: where ``rest`` is signal and noise only; no dead element, no spike."""
     sigma: Tensor
     """(B, bands): noise of what was measured; infinity for a band that holds nothing."""
-
-    def __getitem__(self, index: slice) -> FirstEstimate:
-        """Return some of the cubes."""
-        return FirstEstimate(*(getattr(self, field.name)[index] for field in fields(self)))
-
-    def padded(self, bands: int, pixels: int) -> FirstEstimate:
-        """Return it with the last band, row and column repeated until their numbers are multiples."""
-        cube, rest, valid = (pad(part.float(), bands, pixels) for part in (self.cube, self.rest, self.valid))
-        sigma = functional.pad(self.sigma[:, None], (0, -self.sigma.shape[1] % bands), mode="replicate")[:, 0]
-        return FirstEstimate(cube, rest, valid > 0, sigma)
+    eigen: EigenImages | None = None
+    """The images that ``cube`` is made of, where it is made of any."""
 
     @property
     def known_sigma(self) -> Tensor:
@@ -46,17 +40,17 @@ class FirstEstimate:
         least = torch.finfo(sigma.dtype).eps * self.cube.abs().amax((1, 2, 3)).clamp_min(1e-12)[:, None]
         return torch.where(known, sigma, largest).maximum(least)[:, :, None, None]
 
-    @property
-    def unit(self) -> Tensor:
-        """(B, 1, 1, 1): the noise of the typical band."""
-        return self.known_sigma.median(1, keepdim=True).values
 
-
-def pad(cube: Tensor, bands: int, pixels: int) -> Tensor:
-    """Repeat the last band, row and column of (B, C, H, W) until their numbers are multiples."""
-    _, depth, height, width = cube.shape
-    sides = (0, -width % pixels, 0, -height % pixels, 0, -depth % bands)
-    return functional.pad(cube[:, None], sides, mode="replicate")[:, 0]
+def joined(firsts: Sequence[FirstEstimate]) -> FirstEstimate:
+    """Return estimates of cubes of the same shape as one batch."""
+    eigen = [first.eigen for first in firsts if first.eigen is not None]
+    return FirstEstimate(
+        cube=torch.cat([first.cube for first in firsts]),
+        rest=torch.cat([first.rest for first in firsts]),
+        valid=torch.cat([first.valid for first in firsts]),
+        sigma=torch.cat([first.sigma for first in firsts]),
+        eigen=stacked(eigen) if len(eigen) == len(firsts) else None,
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from torch import Tensor
 from denoise.cubes.band_noise import robust_sigma
 from denoise.cubes.flaws import Flaws
 from denoise.cubes.low_rank import LowRank
+from denoise.cubes.truncated import TruncatedFit, fit_truncated
 
 _LEAST_PIXELS: Final = 200
 _LEAST_SHARE: Final = 0.2
@@ -19,6 +20,7 @@ _CHUNK: Final = 1 << 23
 _LEAST_INNOVATION: Final = 1e-4
 _VARIANCE_PER_MEDIAN: Final = 2.198  # of the square of a standard normal: 1 / 0.4549
 _FAR: Final = 4.0
+_LEAST_OF_SIGMA: Final = 0.5  # images that kept their noise explain the noise of the bands that lead them
 _SURPRISING: Final = 2.0
 
 
@@ -51,8 +53,9 @@ def refit(model: LowRank, planes: Tensor, images: Tensor, flaws: Flaws, *, keep_
 
     theta_b <- (theta_b / v_b + theta'_b / p_b) / (1 / v_b + 1 / p_b)                                              (1)
 
-    Where a band jumps by far more than that, it is believed. A band in which too little counts, as where it was cut
-    off, is what its neighbours say.
+    Where a band jumps by far more than that, it is believed. Of a band that was cut off close to most of its values,
+    what lies between the limits is fitted as such (`fit_truncated`). A band in which too little counts is what its
+    neighbours say.
     """
     pixels = images.shape[1]
     features = torch.cat((images.new_ones(1, pixels), images))
@@ -65,12 +68,33 @@ def refit(model: LowRank, planes: Tensor, images: Tensor, flaws: Flaws, *, keep_
     told = measured > max(_LEAST_PIXELS, _LEAST_SHARE * pixels)
     if not keep_sigma:
         residual = (model.destriped(planes).flatten(1) - theta @ features).view_as(planes)
-        sigma = torch.where(told, robust_sigma(residual, model.valid), sigma)
+        least = _LEAST_OF_SIGMA * torch.where(torch.isfinite(sigma), sigma, 0.0)
+        sigma = torch.where(told, robust_sigma(residual, model.valid).maximum(least), sigma)
     told = told & torch.isfinite(sigma)
+    variance = sigma.square() / measured.clamp_min(1)
     if told.sum() > 2:
-        theta = _held_by_neighbours(theta, sigma.square() / measured.clamp_min(1), told)
+        line = _held_by_neighbours(theta, variance, told)
+        cut = flaws.clipped & ~told & torch.isfinite(sigma)
+        if cut.any():
+            fit = _fit_what_was_seen(model, planes, flaws, features, cut, line, sigma)
+            found = torch.isfinite(fit.variance)
+            theta[cut], variance[cut], told[cut] = fit.theta, fit.variance, found
+            sigma = sigma if keep_sigma else sigma.index_put((cut,), fit.sigma)
+            line = _held_by_neighbours(theta, variance, told)
+        theta = line
     coefficients = torch.linalg.solve_triangular(to_unit, theta, upper=False, left=False)
     return replace(model, mean=coefficients[:, 0], spectra=coefficients[:, 1:].contiguous(), sigma=sigma)
+
+
+def _fit_what_was_seen(
+    model: LowRank, planes: Tensor, flaws: Flaws, features: Tensor, cut: Tensor, theta: Tensor, sigma: Tensor
+) -> TruncatedFit:
+    """Fit the ``cut`` bands from the values between their limits, beginning with ``theta`` (bands, r + 1)."""
+    _, height, _ = planes.shape
+    stripes = model.offsets[cut][:, None].expand(-1, height, -1).flatten(1)
+    limits = flaws.low[cut][:, None] - stripes, flaws.high[cut][:, None] - stripes
+    values, seen = planes[cut].flatten(1) - stripes, flaws.valid[cut].flatten(1)
+    return fit_truncated(values, seen, features, limits, theta[cut], sigma[cut])
 
 
 def _moments(features: Tensor) -> Tensor:

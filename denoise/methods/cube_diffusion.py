@@ -1,10 +1,11 @@
 """Hyperspectral cubes by latent diffusion: what the subspace estimate missed, drawn in a 3-D latent space.
 
-A 3-D autoencoder learned what cubes look like (stage 1). Between the latents of the subspace estimate and those of the
-clean cube runs a short chain of Resfusion, told what was measured, how noisy each band is, and what holds no
-measurement (stage 2, on the field's standard noise; stage 3, on a pushbroom sensor's). The decoded difference is added
-to the subspace estimate, so what the autoencoder cannot say costs nothing, and the result is put together with the
-noisy cube by their own uncertainties.
+The subspace method finds the few images that hold the signal of all bands, and denoises them one by one. What it cannot
+see is what they have in common: edges that a strong image shows lie in the weak ones too. So these images are taken as
+one small cube. A 3-D autoencoder learned what such cubes look like (stage 1). Between the latents of the subspace
+estimate and those of the clean images runs a short chain of Resfusion, told the images, what was measured beside them,
+and where (stage 2, on white, uneven and striped noise; stage 3, on a pushbroom sensor's). What it finds is added to the
+images, their spectra make a cube of it, and the result is put together with the noisy cube by their own uncertainties.
 
 References
 ----------
@@ -17,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from denoise.card import ModelCard
-from denoise.cubes.first_estimate import FirstEstimate, combine, pad
+from denoise.cubes.eigen_images import EigenImages
+from denoise.cubes.first_estimate import BandTrust, FirstEstimate, combine
 from denoise.denoiser import Batch, Denoiser, Surveyor, Whole
 from denoise.diffusion import (
     average_samples,
@@ -40,28 +42,35 @@ from noise_models.level import NoiseLevel
 
 Stage = Literal["autoencoder", "diffusion"]
 
-_TOLD: Final = 4  # estimate, what is left, noise, validity
+GUIDES: Final = 3
+"""The strongest images, which all others are shown beside."""
+_TOLD: Final = 3 + GUIDES  # estimate, what is left, what was measured
 _FARTHEST: Final = 5.0
-_STRONGEST: Final = 8.0
-_WITHOUT_NOISE: Final = 0.5
+_WIDEST: Final = 48.0
+_WITHOUT_NOISE: Final = 0.75
 _FOLLOWING: Final = 0.01
 _LEAST_PART: Final = 0.1
 
 
-class FirstEstimator(Protocol):
-    """What gives a first estimate: `denoise.methods.subspace.SubspaceDenoiser`."""
+class FoundWhole(Protocol):
+    """What the estimator found of a cube as a whole."""
 
-    def first_estimate(self, noisy: Tensor, noise: NoiseLevel | None) -> FirstEstimate:
-        """Estimate (B, bands, H, W)."""
+    @property
+    def trust(self) -> BandTrust:
+        """Of the bands."""
+        ...
+
+    def first_estimate(self, noisy: Tensor, places: Sequence[tuple[int, int]]) -> FirstEstimate:
+        """Estimate tiles (B, bands, h, w) whose corners lie at ``places``."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class CubeBatch(Batch):
-    """Cubes with their first estimate."""
+    """Images of cubes (B, r, H, W), noisy and clean, in units of their noise."""
 
-    first: FirstEstimate
-    """Of ``noisy``."""
+    first: EigenImages
+    """Estimate of ``clean`` from ``noisy``."""
 
 
 class CubeDiffusion(nn.Module):
@@ -95,8 +104,8 @@ class CubeDiffusion(nn.Module):
         self.spread: Tensor
         self.register_buffer("spread", torch.zeros(1))
         self.multiple_of = SPATIAL_STEP * self.network.multiple_of
-        self.bands_multiple_of = SPECTRAL_STEP * self.network.multiple_of
-        self.bytes_per_pixel = _BYTES_PER_BAND * _BANDS
+        self.images_multiple_of = SPECTRAL_STEP * self.network.multiple_of
+        self.bytes_per_value = 100.0  # the subspace estimate's 75 and, of some eight bands each, an image's features
 
     def with_samples(self, samples: int) -> CubeDiffusion:
         """Average that many draws, 0 for none: then one step leads to the mean of all; returns itself."""
@@ -115,7 +124,7 @@ class CubeDiffusion(nn.Module):
             If the subspace method is not at hand.
         """
         if self.stage == "autoencoder":
-            return self._reconstructed(noisy)
+            return self._reconstructed(noisy, self._estimated(noisy, noise))
         return self._refined(noisy, self._estimated(noisy, noise), self.samples, generator)[0]
 
     def survey(self, whole: Whole, noise: NoiseLevel | None) -> _RefinedSurvey | None:
@@ -123,7 +132,7 @@ class CubeDiffusion(nn.Module):
         if self.stage == "autoencoder" or not isinstance(self.foundation, Surveyor):
             return None
         found = self.foundation.survey(whole, noise)
-        return None if found is None else _RefinedSurvey(self, found)
+        return None if found is None else _RefinedSurvey(self, cast(FoundWhole, found))
 
     def uncertainty(
         self, noisy: Tensor, noise: NoiseLevel | None, samples: int, *, generator: torch.Generator | None = None
@@ -151,38 +160,39 @@ class CubeDiffusion(nn.Module):
         """
         if batch.clean is None:
             raise WeightsError("Cube diffusion learns from clean cubes; the batch has none.")
-        if self.stage == "autoencoder":
-            return self._autoencoder_loss(batch.clean)
         if not isinstance(batch, CubeBatch):
             raise WeightsError(
-                "Cube diffusion refines a first estimate; the batch has none. Use the source cube-pairs."
+                "Cube diffusion refines the images of a cube; the batch has none. Use the source cube-images."
             )
-        return self._diffusion_loss(batch.clean, batch.first, generator)
+        missed = batch.clean - batch.first.images
+        if self.stage == "autoencoder":
+            return self._autoencoder_loss(missed, batch.first)
+        return self._diffusion_loss(missed, batch.first, generator)
 
-    def _autoencoder_loss(self, clean: Tensor) -> dict[str, Tensor]:
-        """Mean absolute error of values, and of steps from band to band, in units of the cube's own contrast."""
-        seen, _ = _centred(clean, clean)
-        error = self.autoencoder.decode(self.autoencoder.encode(seen)).float() - seen
-        contrast = seen.std((1, 2, 3), keepdim=True) + 1e-3
-        values, steps = (error / contrast).abs().mean(), (error.diff(dim=1) / contrast).abs().mean()
-        return {"total": values + steps, "values": values.detach(), "steps": steps.detach()}
+    def _autoencoder_loss(self, missed: Tensor, first: EigenImages) -> dict[str, Tensor]:
+        """Squared errors of what comes back of images, and of what estimates of them missed, in parts of either."""
+        images, missed = (
+            _relative(self.autoencoder.decode(self.autoencoder.encode(seen)).float() - seen, seen)
+            for seen in (_bound(first) * first.images, missed)
+        )
+        return {"total": images + missed, "images": images.detach(), "missed": missed.detach()}
 
-    def _diffusion_loss(self, clean: Tensor, first: FirstEstimate, generator: torch.Generator) -> dict[str, Tensor]:
+    def _diffusion_loss(self, missed: Tensor, first: EigenImages, generator: torch.Generator) -> dict[str, Tensor]:
         """Squared errors of latents at a random step of the chain, and of what they decode to.
 
         Both are in parts of the error of the first estimate, so that every example has a say, and "pixel" below 1 is a
-        gain. That of latents is the network's, whose scale at every step makes it one of the resnoise. Half of the
+        gain. That of latents is the network's, whose scale at every step makes it one of the resnoise. Most of the
         examples go without noise, at the step where sampling begins: they learn the mean of all clean cubes.
         """
         told = _Told.of(self, first)
         with torch.no_grad():
-            target = self._encode((clean - first.cube) / first.unit + told.seen) - told.latents
+            target = self.autoencoder.encode(missed).float()
             self._follow_spread(target)
             target = target / self.spread.clamp_min(1e-6)
-        step = torch.randint(self.schedule.steps, (len(clean),), generator=generator, device=clean.device)
-        noise = torch.randn(target.shape, generator=generator, device=clean.device)
+        step = torch.randint(self.schedule.steps, (len(missed),), generator=generator, device=missed.device)
+        noise = torch.randn(target.shape, generator=generator, device=missed.device)
         noise = immiscible(target, noise) if self.immiscible else noise
-        silent = torch.rand(len(clean), generator=generator, device=clean.device) < _WITHOUT_NOISE
+        silent = torch.rand(len(missed), generator=generator, device=missed.device) < _WITHOUT_NOISE
         step = torch.where(silent, self.schedule.steps - 1, step)
         noise = noise * (~silent)[:, None, None, None, None]
         state = torch.stack(
@@ -193,8 +203,7 @@ class CubeDiffusion(nn.Module):
         )
         found = self._predict(state, step, told)
         latent = _relative((found - target) / self._scales(step)[1], target)
-        wanted = (clean - first.cube) / first.unit
-        pixel = _relative(self._decode(found, told) - wanted, wanted)
+        pixel = _relative(self._decode(found) - missed, missed)
         return {"total": latent + pixel, "latent": latent.detach(), "pixel": pixel.detach()}
 
     def _follow_spread(self, target: Tensor) -> None:
@@ -213,17 +222,22 @@ class CubeDiffusion(nn.Module):
             return self.foundation.first_estimate(noisy.float(), noise)
 
     def _refined(
-        self, noisy: Tensor, first: FirstEstimate, samples: int, generator: torch.Generator | None
+        self,
+        noisy: Tensor,
+        first: FirstEstimate,
+        samples: int,
+        generator: torch.Generator | None,
+        trust: BandTrust | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the mean of the draws and their standard deviation, put together with what was measured."""
-        padded = first.padded(self.bands_multiple_of, self.multiple_of)
-        told = _Told.of(self, padded)
-        _, bands, height, width = noisy.shape
+        eigen = self._images_of(first)
+        _, rank, height, width = eigen.images.shape
+        told = _Told.of(self, eigen.padded(self.images_multiple_of, self.multiple_of))
         measured = torch.isfinite(first.sigma)[:, :, None, None]
 
         def whole(latents: Tensor) -> Tensor:
-            refined = (padded.cube + padded.unit * self._decode(latents, told))[:, :bands, :height, :width]
-            return torch.where(measured, combine(refined, first), noisy)
+            missed = self._decode(latents)[:, :rank, :height, :width]
+            return torch.where(measured, combine(first.cube + eigen.cube_of(missed), first, trust), noisy)
 
         if samples == 0:
             mean = whole(self._mean(told))
@@ -231,9 +245,17 @@ class CubeDiffusion(nn.Module):
         chance = torch.Generator(noisy.device).manual_seed(0)
         return average_samples(lambda: whole(self._draw(told, generator, chance)), samples)
 
+    def _images_of(self, first: FirstEstimate) -> EigenImages:
+        if first.eigen is None:
+            raise WeightsError(
+                f"{self.card.id} refines the images that an estimate of a cube is made of, but this one is made of "
+                "none. Let the card stand on the subspace method."
+            )
+        return first.eigen
+
     def _mean(self, told: _Told) -> Tensor:
         """Return the mean of all clean latents in one step: the state where sampling begins, without its noise."""
-        state = start_point(torch.zeros_like(told.latents), None, self.schedule)
+        state = start_point(torch.zeros_like(told.anchor), None, self.schedule)
         return self._predict(state, self._same_step(told, self.schedule.steps - 1), told)
 
     def _draw(self, told: _Told, generator: torch.Generator | None, chance: torch.Generator) -> Tensor:
@@ -242,7 +264,7 @@ class CubeDiffusion(nn.Module):
         def predict(state: Tensor, step: int) -> Tensor:
             return self._predict(state, self._same_step(told, step), told)
 
-        anchor = torch.zeros_like(told.latents)
+        anchor = torch.zeros_like(told.anchor)
         if generator is not None:
             return draw_sample(predict, anchor, self.schedule, generator)
         noise = torch.randn(anchor.shape, generator=chance, device=anchor.device)
@@ -259,24 +281,19 @@ class CubeDiffusion(nn.Module):
         return torch.tensor(pairs, device=step.device).T[:, :, None, None, None, None]
 
     def _same_step(self, told: _Told, step: int) -> Tensor:
-        return torch.full((len(told.latents),), step, device=told.latents.device)
+        return torch.full((len(told.anchor),), step, device=told.anchor.device)
 
-    def _encode(self, cube: Tensor) -> Tensor:
-        """Encode in float32: differences of latents are what counts."""
-        with torch.autocast(cube.device.type, enabled=False):
-            return self.autoencoder.encode(cube)
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Return what the first estimate missed, by its latents in units of their spread."""
+        return self.autoencoder.decode(self.spread * latents).float()
 
-    def _decode(self, latents: Tensor, told: _Told) -> Tensor:
-        """Return by how much the cube changes, in units of its noise, when its latents change."""
-        with torch.autocast(latents.device.type, enabled=False):
-            changed = self.autoencoder.decode(told.latents + self.spread * latents.float())
-            return changed - self.autoencoder.decode(told.latents)
-
-    def _reconstructed(self, cube: Tensor) -> Tensor:
-        _, bands, height, width = cube.shape
-        padded = pad(cube, self.bands_multiple_of, self.multiple_of)
-        seen, centre = _centred(padded, padded)
-        return (self.autoencoder.decode(self.autoencoder.encode(seen)).float() + centre)[:, :bands, :height, :width]
+    def _reconstructed(self, noisy: Tensor, first: FirstEstimate) -> Tensor:
+        """Return the subspace estimate, its images sent through the latents."""
+        eigen = self._images_of(first).padded(self.images_multiple_of, self.multiple_of)
+        bound = _bound(eigen)
+        back = self.autoencoder.decode(self.autoencoder.encode(bound * eigen.images)).float() / bound
+        moved = (back - eigen.images)[:, :, : noisy.shape[2], : noisy.shape[3]]
+        return first.cube + eigen.cube_of(moved)
 
     def to(self, *arguments: Any, **keywords: Any) -> CubeDiffusion:
         """Move to a device; returns itself."""
@@ -292,7 +309,7 @@ class _RefinedSurvey:
 
     model: CubeDiffusion
     """That refines."""
-    found: Any
+    found: FoundWhole
     """`denoise.methods.subspace.SubspaceSurvey`."""
 
     def denoise(
@@ -306,41 +323,28 @@ class _RefinedSurvey:
         """Denoise tiles (B, bands, h, w) whose corners lie at ``places``."""
         with torch.autocast(noisy.device.type, enabled=False):
             first = self.found.first_estimate(noisy.float(), places)
-        return self.model._refined(noisy, first, self.model.samples, generator)[0]
+        return self.model._refined(noisy, first, self.model.samples, generator, self.found.trust)[0]
 
 
 @dataclass(frozen=True, eq=False)
 class _Told:
     """What the chain is told, worked out once for all its steps."""
 
-    seen: Tensor
-    """(B, bands, H, W): the first estimate less its mean spectrum, in units of the typical noise."""
-    latents: Tensor
-    """Of ``seen``."""
     anchor: Tensor
-    """``latents`` at a strength that is bounded: however little noise there is, the network sees numbers it knows."""
+    """Latents of the images, at a strength that is bounded: however little noise there is, the network sees numbers it
+    knows."""
     condition: Tensor
     """Features of what is known."""
 
     @classmethod
-    def of(cls, model: CubeDiffusion, first: FirstEstimate) -> _Told:
-        """Tell a first estimate whose sides are multiples."""
-        centred, _ = _centred(first.cube, first.cube)
-        seen = centred / first.unit
-        bound = (_STRONGEST / seen.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)).clamp_max(1.0)
-        sigma = first.known_sigma
-        rest = (first.rest / sigma).clamp(-_FARTHEST, _FARTHEST)  # also where it is not valid: cut values tell as well
-        noise = (sigma / first.unit).clamp_max(_FARTHEST).expand_as(seen)
+    def of(cls, model: CubeDiffusion, first: EigenImages) -> _Told:
+        """Tell images whose numbers and sides are multiples: each with what it left, and the strongest of all."""
+        seen = _bound(first) * first.images
+        rest = first.rest.clamp(-_FARTHEST, _FARTHEST)
+        guides = [seen[:, [number]].expand_as(seen) for number in range(GUIDES)]
         with torch.no_grad():
-            latents = model._encode(seen)
-        condition = model.teller(torch.stack((bound * first.cube / first.unit, rest, noise, first.valid.to(seen)), 1))
-        return cls(seen, latents, bound[..., None] * latents, condition)
-
-
-_BYTES_PER_BAND: Final = 250.0
-"""Alive at the peak, per pixel and band [byte]."""
-_BANDS: Final = 200
-"""For which memory is planned."""
+            anchor = model.autoencoder.encode(seen).float()
+        return cls(anchor, model.teller(torch.stack((seen, rest, first.known.expand_as(seen), *guides), 1)))
 
 
 def _relative(error: Tensor, whole: Tensor) -> Tensor:
@@ -349,7 +353,6 @@ def _relative(error: Tensor, whole: Tensor) -> Tensor:
     return (error.square().flatten(1).mean(1) / energy.maximum(_LEAST_PART**2 * energy.mean())).mean()
 
 
-def _centred(cube: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a cube without the mean spectrum of another, and that spectrum (B, bands, 1, 1)."""
-    centre = reference.mean((2, 3), keepdim=True)
-    return cube - centre, centre
+def _bound(first: EigenImages) -> Tensor:
+    """Return the factors (B, r, 1, 1) that keep strong images within what a network knows."""
+    return (_WIDEST / first.span).clamp_max(1.0)[:, :, None, None]

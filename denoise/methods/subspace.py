@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from denoise.card import ModelCard
-from denoise.cubes.first_estimate import BandTrust, FirstEstimate, combine
+from denoise.cubes.eigen_images import EigenImages
+from denoise.cubes.first_estimate import BandTrust, FirstEstimate, combine, joined
 from denoise.cubes.flaws import Flaws, find_flaws
 from denoise.cubes.low_rank import LowRank, column_spread, fit_low_rank, trusted
 from denoise.cubes.spectra import refit
@@ -87,8 +88,9 @@ class SubspaceDenoiser:
 
     def first_estimate(self, noisy: Tensor, noise: NoiseLevel | None) -> FirstEstimate:
         """Return the estimate (B, bands, H, W) before it is put together with the noisy cube, and what is left."""
-        found = [self._alone(planes.float(), _sigma_of(planes, noise, number)) for number, planes in enumerate(noisy)]
-        return FirstEstimate(*(torch.stack(parts) for parts in zip(*found, strict=True)))
+        return joined(
+            [self._alone(planes.float(), _sigma_of(planes, noise, number)) for number, planes in enumerate(noisy)]
+        )
 
     def survey(self, whole: Whole, noise: NoiseLevel | None) -> SubspaceSurvey | None:
         """Find noise, spectra and stripes of a cube that is too large for one tile.
@@ -104,14 +106,13 @@ class SubspaceDenoiser:
         columns = survey_columns(whole, model, flaws, column_spread(sample, flaws.valid))
         model = replace(model, spectra=survey_spectra(columns, whole, model))
         fit = self._fit(sample, flaws, model, keep_sigma=sigma is not None)
-        first = FirstEstimate(*(part[None] for part in fit.parts))
         columns = survey_stripes(columns, whole, fit.model)
-        return SubspaceSurvey(self, fit.start, fit.model, fit.shown, columns, BandTrust.of(first.cube, first))
+        trust = BandTrust.of(fit.first.cube, fit.first)
+        return SubspaceSurvey(self, fit.start, fit.model, fit.shown, columns, trust)
 
-    def _alone(self, planes: Tensor, sigma: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return estimate, rest, validity (bands, H, W) and noise (bands,) of one cube."""
+    def _alone(self, planes: Tensor, sigma: Tensor | None) -> FirstEstimate:
         flaws = find_flaws(planes)
-        return self._fit(planes, flaws, fit_low_rank(planes, flaws, sigma), keep_sigma=sigma is not None).parts
+        return self._fit(planes, flaws, fit_low_rank(planes, flaws, sigma), keep_sigma=sigma is not None).first
 
     def _fit(self, planes: Tensor, flaws: Flaws, model: LowRank, *, keep_sigma: bool) -> _Fit:
         """Go on from the fit of one cube (bands, H, W), in rounds of clean images and better spectra."""
@@ -122,19 +123,33 @@ class SubspaceDenoiser:
     def _round(self, planes: Tensor, flaws: Flaws, start: LowRank, *, keep_sigma: bool) -> _Fit:
         images, covariance = start.images(planes)
         shown = _Shown.of(images, covariance)
-        images = self.cleaned(images, shown, planes.shape)
+        white, clean = self.cleaned(images, shown, planes.shape)
+        images = shown.back(clean)
         model = refit(start, planes, images, flaws, keep_sigma=keep_sigma)
         fitted = model.cube(images, planes.shape)
         model = replace(model, offsets=column_offsets(planes - fitted, model.valid, model.spectra, model.sigma))
         rest = model.destriped(planes) - fitted
         model = replace(model, valid=trusted(rest, model.sigma, flaws, fitted))
         sigma = model.sigma.masked_fill(~flaws.valid.any(2).any(1), torch.inf)
-        return _Fit(start, model, shown, (fitted, rest, model.valid, sigma))
+        eigen = shown.eigen_images(white, clean, start, model.spectra)
+        return _Fit(start, model, shown, _first_estimate(fitted, rest, model.valid, sigma, eigen))
 
-    def cleaned(self, images: Tensor, shown: _Shown, shape: torch.Size) -> Tensor:
-        """Return images (r, H W) of a fit, denoised as the network is shown them."""
+    def estimate_images(self, images: Tensor, known: Tensor) -> EigenImages:
+        """Denoise images (r, H, W) with white noise of unit variance as those of a cube are, ``known`` (H, W) apart.
+
+        The images themselves take the place of bands: ``spectra`` turns the ones that were denoised back to them.
+        """
+        unit = torch.eye(len(images)).to(images)
+        shown = _Shown.of(images.flatten(1), unit)
+        white, clean = self.cleaned(images.flatten(1), shown, images.shape)
+        return EigenImages(
+            clean[None], (white - clean)[None], known[None, None], shown.span[None, :, 0, 0], shown.turn[None]
+        )
+
+    def cleaned(self, images: Tensor, shown: _Shown, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """Return images (r, H W) of a fit as the network is shown them, and denoised: (r, H, W)."""
         white = shown.white(images).view(len(images), *shape[1:])
-        return shown.root @ shown.turn @ self._denoised(white, shown.low, shown.span).flatten(1)
+        return white, self._denoised(white, shown.low, shown.span)
 
     def _denoised(self, white: Tensor, low: Tensor, span: Tensor) -> Tensor:
         """Denoise images (r, H, W) of unit noise, each shown to the network in its range from 0 to 1."""
@@ -184,6 +199,18 @@ class _Shown:
         """Return images (r, n) as they are shown, not yet in their range."""
         return self.turn.T @ torch.linalg.solve_triangular(self.root, images, upper=False)
 
+    def back(self, white: Tensor) -> Tensor:
+        """Return images (r, H, W) that were shown as images (r, n) of the fit."""
+        return self.root @ self.turn @ white.flatten(1)
+
+    def eigen_images(self, white: Tensor, clean: Tensor, start: LowRank, spectra: Tensor) -> EigenImages:
+        """Return images (r, H, W) of the fit ``start``, as shown and denoised, with the spectra found from them."""
+        to_fit = self.root @ self.turn
+        told = (start.spectra @ to_fit / start.sigma[:, None]).square().sum(1)
+        known = torch.einsum("b,bhw->hw", told / told.sum().clamp_min(1e-30), start.valid.to(told))
+        span, spectra = self.span[:, 0, 0], spectra @ to_fit
+        return EigenImages(clean[None], (white - clean)[None], known[None, None], span[None], spectra[None])
+
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
@@ -195,8 +222,8 @@ class _Fit:
     """What was fitted to these images, denoised."""
     shown: _Shown
     """How the network saw them."""
-    parts: tuple[Tensor, Tensor, Tensor, Tensor]
-    """Estimate, rest, validity (bands, H, W) and noise (bands,)."""
+    first: FirstEstimate
+    """Of this one cube."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,20 +258,29 @@ class SubspaceSurvey:
 
     def first_estimate(self, noisy: Tensor, places: Sequence[tuple[int, int]]) -> FirstEstimate:
         """Return the estimate of tiles (B, bands, h, w) before it is put together with them, and what is left."""
-        found = [self._fit(planes.float(), left) for planes, (_, left) in zip(noisy, places, strict=True)]
-        return FirstEstimate(*(torch.stack(parts) for parts in zip(*found, strict=True)))
+        return joined([self._fit(planes.float(), left) for planes, (_, left) in zip(noisy, places, strict=True)])
 
-    def _fit(self, planes: Tensor, left: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _fit(self, planes: Tensor, left: int) -> FirstEstimate:
         columns = self.columns.part(left, planes.shape[2])
         flaws = columns.flaws(planes)
         model = columns.applied(self.start, planes, flaws)
         fitted = rest = planes
+        eigen = None
         for _ in range(_ROUNDS):
-            images = self.denoiser.cleaned(model.images(planes)[0], self.shown, planes.shape)
-            fitted = self.model.cube(images, planes.shape)
+            white, clean = self.denoiser.cleaned(model.images(planes)[0], self.shown, planes.shape)
+            eigen = self.shown.eigen_images(white, clean, model, self.model.spectra)
+            fitted = self.model.cube(self.shown.back(clean), planes.shape)
             rest = model.destriped(planes) - fitted
             model = replace(model, valid=trusted(rest, self.model.sigma, flaws, fitted))
-        return fitted, rest, model.valid, self.model.sigma.masked_fill(self.columns.empty[:, 0], torch.inf)
+        sigma = self.model.sigma.masked_fill(self.columns.empty[:, 0], torch.inf)
+        return _first_estimate(fitted, rest, model.valid, sigma, eigen)
+
+
+def _first_estimate(
+    cube: Tensor, rest: Tensor, valid: Tensor, sigma: Tensor, eigen: EigenImages | None
+) -> FirstEstimate:
+    """Return that of one cube: estimate, rest, validity (bands, H, W) and noise (bands,)."""
+    return FirstEstimate(cube[None], rest[None], valid[None], sigma[None], eigen)
 
 
 def _sigma_of(planes: Tensor, noise: NoiseLevel | None, number: int) -> Tensor | None:

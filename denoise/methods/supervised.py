@@ -60,7 +60,7 @@ class SupervisedDenoiser(nn.Module):
         stabiliser, scale, level = self._prepare(noisy, noise)
         stable = stabiliser.forward(noisy).div_(scale)
         cleaned = self._clean(stable, level)
-        if self.keeps_detail and float(level.min()) < self.card.careful_below:
+        if float(level.min()) < self.card.careful_below:
             cleaned = self._as_far_as_it_helps(noisy, stable, cleaned, level)
         denoised = stabiliser.inverse(cleaned.mul_(scale))
         if self.keeps_detail:

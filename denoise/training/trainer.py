@@ -25,8 +25,7 @@ from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
 from denoise.training.sources.camera_jpegs import CameraJpegs
 from denoise.training.sources.clean_images import load_clean
-from denoise.training.sources.cube_pairs import CubePairs
-from denoise.training.sources.cube_scenes import CubeScenes
+from denoise.training.sources.cube_images import CubeImages
 from denoise.training.sources.noisy_sources import FixedNoise
 from denoise.training.sources.patches import PhotoPatches, RawPatches
 from denoise.training.sources.raw_pairs import CameraPairs
@@ -56,8 +55,7 @@ SOURCES: Final[dict[str, Callable[..., Any]]] = {
     "photo-patches": PhotoPatches,
     "fixed-noise": FixedNoise,
     "camera-jpegs": CameraJpegs,
-    "cube-scenes": CubeScenes,
-    "cube-pairs": CubePairs,
+    "cube-images": CubeImages,
 }
 """What makes pairs of photographs, by the word that a recipe uses."""
 
@@ -144,10 +142,10 @@ def make_source(recipe: Recipe, root: Path) -> PairSource:
     """
     kind = source_class(recipe)
     clean, held_out = load_clean(recipe, root)
-    if kind not in (CubeScenes, CubePairs) and any(len(image) > 3 for image in clean):
+    if kind is not CubeImages and any(len(image) > 3 for image in clean):
         raise RecipeError(
             f"data {', '.join(recipe.data)} holds cubes, but the source '{recipe.source}' learns from pictures. "
-            "Choose source = 'cube-scenes' or 'cube-pairs'."
+            "Choose source = 'cube-images'."
         )
     if clean[0].is_floating_point() and kind is not CameraPairs:
         raise RecipeError(

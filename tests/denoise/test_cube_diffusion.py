@@ -13,7 +13,8 @@ from torch import Tensor
 
 from denoise.card import ModelCard
 from denoise.cubes.cube import HyperspectralCube
-from denoise.cubes.first_estimate import FirstEstimate, combine
+from denoise.cubes.eigen_images import EigenImages
+from denoise.cubes.first_estimate import BandTrust, FirstEstimate, combine
 from denoise.cubes.pixels import ArrayPixels
 from denoise.denoiser import Batch, Denoiser, Whole
 from denoise.engine.engine import Engine
@@ -31,13 +32,22 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
+def images_of(cube: Tensor, rest: Tensor, unit: float = SIGMA) -> EigenImages:
+    """Every band as an image of its own, its mean left out."""
+    images = (cube - cube.mean((2, 3), keepdim=True)) / unit
+    spectra = unit * torch.eye(cube.shape[1]).expand(len(cube), -1, -1)
+    return EigenImages(images, rest / unit, torch.ones_like(cube[:, :1]), torch.full(cube.shape[:2], 20.0), spectra)
+
+
 class Blur:
     """A first estimate that loses edges: means of 3 x 3."""
 
     def first_estimate(self, noisy: Tensor, noise: NoiseLevel | None) -> FirstEstimate:
         cube = torch.nn.functional.avg_pool2d(noisy, 3, 1, 1, count_include_pad=False)
         sigma = torch.full(noisy.shape[:2], SIGMA)
-        return FirstEstimate(cube, noisy - cube, torch.ones_like(noisy, dtype=torch.bool), sigma)
+        return FirstEstimate(
+            cube, noisy - cube, torch.ones_like(noisy, dtype=torch.bool), sigma, images_of(cube, noisy - cube)
+        )
 
     def to(self, device: torch.device) -> Blur:
         return self
@@ -70,7 +80,10 @@ def noisy_of(clean: Tensor, seed: int = 1) -> Tensor:
 def batch(count: int = 4, seed: int = 1) -> CubeBatch:
     clean = cubes(count, bands=8, height=24, width=24)
     noisy = noisy_of(clean, seed)
-    return CubeBatch(noisy, clean, None, Blur().first_estimate(noisy, None))
+    first = Blur().first_estimate(noisy, None)
+    assert first.eigen is not None
+    missed = (clean - first.cube) / SIGMA
+    return CubeBatch(first.eigen.images + first.eigen.rest, first.eigen.images + missed, None, first.eigen)
 
 
 def train(learner: CubeDiffusion, steps: int = 20) -> list[float]:
@@ -121,7 +134,8 @@ def test_a_factor_goes_through(trained: CubeDiffusion) -> None:
     class Scaled(Blur):
         def first_estimate(self, noisy: Tensor, noise: NoiseLevel | None) -> FirstEstimate:
             first = super().first_estimate(noisy, noise)
-            return FirstEstimate(first.cube, first.rest, first.valid, 0.01 * first.sigma)
+            eigen = images_of(first.cube, first.rest, 0.01 * SIGMA)
+            return FirstEstimate(first.cube, first.rest, first.valid, 0.01 * first.sigma, eigen)
 
     with torch.inference_mode():
         expected = trained.with_samples(0).denoise(noisy, None)
@@ -191,12 +205,13 @@ class KnowingBlur(Blur):
 class FoundBlur:
     def __init__(self, mean: Tensor) -> None:
         self.mean = mean
+        self.trust = BandTrust(torch.zeros(1, len(mean), 1, 1), torch.full((1, len(mean), 1, 1), 0.25))
         self.places: list[tuple[int, int]] = []
 
     def first_estimate(self, noisy: Tensor, places: Sequence[tuple[int, int]]) -> FirstEstimate:
         self.places += places
         first = Blur().first_estimate(noisy, None)
-        return FirstEstimate(first.cube - self.mean[:, None, None], first.rest, first.valid, first.sigma)
+        return FirstEstimate(first.cube - self.mean[:, None, None], first.rest, first.valid, first.sigma, first.eigen)
 
 
 def test_tiles_are_refined_from_estimates_that_go_by_one_survey(trained: CubeDiffusion) -> None:
@@ -208,12 +223,13 @@ def test_tiles_are_refined_from_estimates_that_go_by_one_survey(trained: CubeDif
     built.foundation = KnowingBlur()
     survey = built.survey(whole, None)
     assert survey is not None
+    assert isinstance(survey.found, FoundBlur)
     with torch.inference_mode():
         denoised = survey.denoise(noisy, None, [(5, 7)])
         alone = built.denoise(noisy, None)
     assert survey.found.places == [(5, 7)]
     first = survey.found.first_estimate(noisy, [])
-    assert torch.equal(denoised, built._refined(noisy, first, 0, None)[0])
+    assert torch.equal(denoised, built._refined(noisy, first, 0, None, survey.found.trust)[0])
     assert not torch.equal(denoised, alone)
 
 
@@ -251,7 +267,7 @@ def test_what_is_missing_is_said() -> None:
     clean = cubes()
     with pytest.raises(WeightsError, match="the batch has none"):
         model().loss(Batch(clean, None, None), generator=generator)
-    with pytest.raises(WeightsError, match="cube-pairs"):
+    with pytest.raises(WeightsError, match="cube-images"):
         model().loss(Batch(clean, clean, None), generator=generator)
     alone = model()
     alone.foundation = None

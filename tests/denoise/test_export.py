@@ -80,4 +80,4 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not one network"):
         export_onnx("classical", tmp_path / "classical.onnx")
     with pytest.raises(WeightsError, match=r"must end in \.onnx"):
-        export_onnx("supervised-unet.raw", tmp_path / "raw.bin")
+        export_onnx("supervised-unet.virtual-cameras", tmp_path / "raw.bin")

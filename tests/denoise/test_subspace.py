@@ -83,6 +83,23 @@ def test_a_band_that_holds_nothing_is_left(model: SubspaceDenoiser, clean: torch
     assert psnr_db(denoised[others], clean[others]) > psnr_db(noisy[others], clean[others]) + 12
 
 
+def test_a_band_that_impulses_cut_off_is_no_line_between_its_neighbours(
+    model: SubspaceDenoiser, clean: torch.Tensor
+) -> None:
+    """All its values lie within three sigma of a limit, half of them are impulses, and it stands out by itself."""
+    scene = clean.clone()
+    scene[20] = (scene[20] - scene[20].mean()).clamp(-0.1, 0.1) + 0.3
+    scene[19] = scene[21] = scene[20] - 0.15
+    noisy = spoil(scene, "gaussian-10")
+    generator = torch.Generator().manual_seed(8)
+    band = (scene[20] + 0.2 * torch.randn(scene[20].shape, generator=generator)).clamp(0, 1)
+    chance = torch.rand(band.shape, generator=generator)
+    noisy[20] = torch.where(chance < 0.5, (chance < 0.25).float(), band)
+    denoised = denoise(model, noisy)
+    assert float((denoised - scene)[20].mean().abs()) < 0.02
+    assert float((denoised - scene)[20].square().mean().sqrt()) < 0.04
+
+
 def test_a_stated_level_is_used_and_a_blind_one_is_not(model: SubspaceDenoiser, clean: torch.Tensor) -> None:
     noisy = spoil(clean, "gaussian-10")
     read = np.full(1, (10 / 255) ** 2)

@@ -6,14 +6,13 @@ colours lie is where materials lie. The spectra stay real, the edges and texture
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from denoise.denoiser import Batch
 from denoise.errors import RecipeError
 from denoise.io import read
 from denoise.training.sources.crops import Crops, log_uniform
@@ -151,12 +150,6 @@ class CubeScenes:
         self.photos = Crops([image for image in images if not image.is_floating_point()], patch)
         self.held_out = [held_out[index] for index in (range(len(held_out)) if judge is None else judge)]
         self.patch, self.bands = patch, bands
-        self.cases: tuple[str, ...] = ("clean",)
-
-    def draw(self, batch: int, *, generator: torch.Generator) -> Batch:
-        """Return ``batch`` clean crops (B, bands, patch, patch), as clean and as noisy."""
-        clean = torch.stack([self.scene(generator) for _ in range(batch)])
-        return Batch(clean, clean, None)
 
     def scene(self, generator: torch.Generator, bands: int | None = None) -> Tensor:
         """Return one crop (bands, patch, patch)."""
@@ -164,11 +157,6 @@ class CubeScenes:
         real = torch.rand((), generator=generator) < 0.5
         cube = self._real(index, generator) if real else self._laid_out(index, generator)
         return _some_bands(cube, bands or self.bands, generator) * _uniform(*_BRIGHTNESS, generator)
-
-    def validation(self) -> Iterator[Batch]:
-        """Yield the cubes held out."""
-        for cube in self.held_out:
-            yield Batch(cube[None], cube[None], None)
 
     def _real(self, index: int, generator: torch.Generator) -> Tensor:
         cube, side = self.cubes[index], self.patch

@@ -1,8 +1,9 @@
-"""Cubes to learn from: real spectra laid out anew, spoilt, with a first estimate; crops that stay together."""
+"""Cubes to learn from: real spectra laid out anew, their images spoilt and estimated; crops that stay together."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import denoise.training.sources.cube_pairs
+import denoise.training.sources.cube_images
 import denoise.training.sources.cube_scenes
 import denoise.training.trainer
+from denoise.cubes.eigen_images import EigenImages
 from denoise.cubes.first_estimate import FirstEstimate
 from denoise.errors import RecipeError
 from denoise.training.recipe import load_recipe
+from denoise.training.sources.cube_images import _SPOILS, CubeImages, _noise
 from denoise.training.sources.cube_noise import NOISES, spoil_as_finch, spoil_as_standard
-from denoise.training.sources.cube_pairs import CubePairs
 from denoise.training.sources.cube_scenes import CubeScenes, abundances, extremes
 from denoise.training.trainer import SOURCES, Trainer
 from noise_models.level import NoiseLevel
@@ -28,10 +30,15 @@ BANDS, SIDE = 12, 24
 class Estimator:
     """Stands in for the subspace method: means of 3 x 3."""
 
+    def estimate_images(self, images: Tensor, known: Tensor) -> EigenImages:
+        clean = torch.nn.functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)[None]
+        span, turn = torch.full((1, len(images)), 30.0), torch.eye(len(images))[None]
+        return EigenImages(clean, images[None] - clean, known[None, None], span, turn)
+
     def first_estimate(self, noisy: Tensor, noise: NoiseLevel | None) -> FirstEstimate:
-        cube = torch.nn.functional.avg_pool2d(noisy, 3, 1, 1, count_include_pad=False)
-        valid = noisy != 0
-        return FirstEstimate(cube, noisy - cube, valid, torch.arange(noisy.shape[1]).float()[None] + 1)
+        eigen = self.estimate_images(noisy[0], torch.ones_like(noisy[0, 0]))
+        sigma = torch.ones(noisy.shape[:2])
+        return FirstEstimate(eigen.images, eigen.rest, torch.ones_like(noisy, dtype=torch.bool), sigma, eigen)
 
     def denoise(self, noisy: Tensor, noise: NoiseLevel | None) -> Tensor:
         return noisy
@@ -47,7 +54,7 @@ def generator() -> torch.Generator:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (denoise.training.sources.cube_scenes, denoise.training.sources.cube_pairs):
+    for module in (denoise.training.sources.cube_scenes, denoise.training.sources.cube_images):
         monkeypatch.setattr(module, "load_model", lambda name, kind: Estimator())
 
 
@@ -96,43 +103,73 @@ def test_scenes_hold_the_spectra_of_the_cubes(generator: torch.Generator) -> Non
 
 def test_same_chance_same_scenes() -> None:
     scenes = CubeScenes(images(), [], patch=SIDE, bands=6)
-    first, again, other = (scenes.draw(3, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert first.clean is not None
-    assert again.clean is not None
-    assert torch.equal(first.clean, again.clean)
-    assert first.clean.shape == (3, 6, SIDE, SIDE)
-    assert other.clean is not None
-    assert not torch.equal(first.clean, other.clean)
+    first, again, other = (scenes.scene(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert first.shape == (6, SIDE, SIDE)
+    assert not torch.equal(first, other)
 
 
 def test_crops_stay_together(generator: torch.Generator) -> None:
-    """What belongs together is cut and turned alike: noise is what is left, and no more, in every crop."""
-    pairs = CubePairs(images(), [], patch=16, bands=8, scene=SIDE, scene_bands=BANDS, pairs=3, seed=1)
-    batch = pairs.draw(6, generator=generator)
+    """What belongs together is cut and turned alike: images, what is left of them, and the clean ones."""
+    source = CubeImages(images(), [], patch=16, depth=5, scene=SIDE, scene_bands=BANDS, pairs=4, seed=1)
+    batch = source.draw(12, generator=generator)
     assert batch.clean is not None
-    assert batch.clean.shape == batch.first.cube.shape == batch.first.valid.shape == (6, 8, 16, 16)
-    kept = {tuple(pair.clean.shape) for pair in pairs.kept}
-    assert kept == {(BANDS, SIDE, SIDE)}
-    torch.testing.assert_close(batch.noisy, batch.first.cube + batch.first.rest)
-    assert ((batch.noisy.abs() > 2e-3) | ~batch.first.valid).float().mean() > 0.99
-    steps = batch.first.sigma.diff(dim=1)
-    assert ((steps == 1).all(1) | (steps == -1).all(1)).all()
-    for crop, sigma in zip(batch.clean, batch.first.sigma, strict=True):
-        numbers = (sigma - 1).long()
-        assert any(_holds(pair.clean[numbers].float(), crop) for pair in pairs.kept)
+    assert batch.clean.shape == batch.first.images.shape == batch.first.rest.shape == (12, 5, 16, 16)
+    assert batch.first.known.shape == (12, 1, 16, 16)
+    torch.testing.assert_close(batch.noisy, batch.first.images + batch.first.rest)
+    for clean, rest in zip(batch.clean, batch.first.rest, strict=True):
+        found = [_place(pair.clean[0].float(), clean[0]) for pair in source.kept]
+        (number, (turn, row, column)), *more = [(n, place) for n, place in enumerate(found) if place is not None]
+        assert not more
+        whole = source.kept[number].rest[0].float().flip(turn)
+        assert torch.equal(whole[row : row + 16, column : column + 16], rest[0])
 
 
-def _holds(scene: Tensor, crop: Tensor) -> bool:
-    """Tell whether a scene holds a crop, mirrored or not."""
-    turned = [scene.flip(axes) for axes in ([], [1], [2], [1, 2])]
-    places = itertools.product(range(SIDE - 15), range(SIDE - 15))
-    return any(torch.equal(each[:, r : r + 16, c : c + 16], crop) for r, c in places for each in turned)
+def _place(scene: Tensor, crop: Tensor) -> tuple[list[int], int, int] | None:
+    """Return how a scene was mirrored, and where a crop of it lies."""
+    for turn in ([], [0], [1], [0, 1]):
+        turned = scene.flip(turn)
+        for row, column in itertools.product(range(SIDE - 15), range(SIDE - 15)):
+            if torch.equal(turned[row : row + 16, column : column + 16], crop):
+                return turn, row, column
+    return None
+
+
+def test_strong_images_stay_and_weak_ones_are_drawn(generator: torch.Generator) -> None:
+    """Of more images than a crop holds the three strongest are there, others in order; of fewer, zeros follow."""
+    source = CubeImages(images(), [], patch=SIDE, depth=4, scene=SIDE, scene_bands=BANDS, pairs=1)
+    kept = source.kept[0]
+    for rank in (2, 6):
+        planes = torch.arange(1.0, rank + 1)[:, None, None].expand(rank, SIDE, SIDE).half()
+        source.kept = [replace(kept, clean=planes, images=planes, rest=planes, span=torch.arange(1.0, rank + 1))]
+        seen = [source.draw(1, generator=generator) for _ in range(12)]
+        spans = {tuple(batch.first.span[0].int().tolist()) for batch in seen}
+        assert spans == ({(1, 2, 1, 1)} if rank == 2 else {(1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 6)})
+        for batch in seen:
+            assert batch.clean is not None
+            shown = batch.clean[0, :, 0, 0]
+            assert torch.equal(shown[shown > 0], batch.first.span[0, : int((shown > 0).sum())])
+
+
+@pytest.mark.parametrize("noise", ["standard", "finch"])
+def test_noise_of_images_has_unit_variance(noise: str, generator: torch.Generator) -> None:
+    """In the mean of the scenes, and more of it where less was measured or, of FINCH, where there is more light."""
+    clean, light = torch.zeros(2, 64, 64), torch.linspace(0.1, 1.9, 64)[:, None].expand(64, 64)
+    drawn = [_noise(clean, light, _SPOILS[noise], generator) for _ in range(40)]
+    variance = torch.stack([(each - each.mean(1, keepdim=True)).square().mean() for each, _ in drawn])
+    assert float(variance.mean()) == pytest.approx(1.0, abs=0.02)
+    dark, bright = (torch.stack([part.square().mean() for part in parts]) for parts in zip(
+        *((each[:, :16], each[:, -16:]) for each, _ in drawn), strict=True))  # fmt: skip
+    follows = float((bright > 1.15 * dark).float().mean())
+    assert follows > 0.7 if noise == "finch" else follows < 0.5
+    lowest = min(float(known.min()) for _, known in drawn)
+    assert 0.2 <= lowest < 0.7
 
 
 @pytest.mark.parametrize("noise", sorted(NOISES))
 def test_the_cubes_held_out_come_in_every_case(noise: str) -> None:
-    sizes = {"patch": 16, "bands": 8, "scene": SIDE, "scene_bands": 8}
-    pairs = CubePairs(images(), [images()[-1], images()[-1]], **sizes, pairs=1, noise=noise, judge=[1])
+    sizes = {"patch": 16, "depth": 4, "scene": SIDE, "scene_bands": 8}
+    pairs = CubeImages(images(), [images()[-1], images()[-1]], **sizes, pairs=1, noise=noise, judge=[1])
     batches, again = list(pairs.validation()), list(pairs.validation())
     assert len(batches) == len(pairs.cases)
     assert torch.equal(batches[1].noisy, again[1].noisy)
@@ -176,9 +213,9 @@ def test_what_does_not_serve_is_said() -> None:
     with pytest.raises(RecipeError, match="12 bands of 40x32"):
         CubeScenes(images(), [], patch=33, bands=4)
     with pytest.raises(RecipeError, match="standard"):
-        CubePairs(images(), [], noise="standart")
+        CubeImages(images(), [], noise="standart")
     with pytest.raises(RecipeError, match="not larger"):
-        CubePairs(images(), [], patch=32, scene=SIDE)
+        CubeImages(images(), [], patch=32, scene=SIDE)
 
 
 def test_three_stages_go_on_from_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +229,7 @@ def test_three_stages_go_on_from_each_other(tmp_path: Path, monkeypatch: pytest.
     start, stages = None, {}
     for name in ("cube-autoencoder", "cube-diffusion", "cube-finch"):
         recipe = load_recipe(name, {**small, "start": start} if start else small)
-        options = recipe.source_options | {"patch": 16, "bands": 8, "judge": None}
-        options |= {} if name == "cube-autoencoder" else {"scene": SIDE, "scene_bands": 8, "pairs": 2}
+        options = recipe.source_options | {"patch": 16, "scene": SIDE, "scene_bands": 8, "pairs": 2, "judge": None}
         source = SOURCES[recipe.source](images(), [images()[-1]], **options)
         card = Trainer(recipe, source, tmp_path / name, device="cpu").run()
         assert card.measured
