@@ -18,6 +18,8 @@ from denoise.images import Image
 
 PREFERRED_TILE: Final = 1024
 """Side of a tile where memory allows it: as fast per pixel as smaller ones, and far less is computed twice."""
+_TILE_OF_HALOS: Final = 12
+"""A tile is at least this many halos wide if it fits: narrower ones compute too much of the image twice."""
 PREFERRED_VALUES: Final = 5 << 20
 """Values of a tile, all planes together, that are enough: of an image of many planes, tiles are smaller."""
 HALO_OF_THE_WHOLE: Final = 64
@@ -198,6 +200,7 @@ def make_plan(
             f"needs at least {smallest}. Pass --tile {smallest} or --tile auto."
         )
     preferred = min(PREFERRED_TILE, math.isqrt(PREFERRED_VALUES // task.shape[0]))
+    preferred = max(preferred, _TILE_OF_HALOS * (task.card.halo or 0))
     preferred = max(smallest, round_up(preferred, multiple_of))
     sides = _descending(preferred, smallest, multiple_of) if tile is None else [tile // multiple_of * multiple_of]
     budget, origin = memory_budget(report, max_memory)

@@ -330,6 +330,21 @@ def test_a_plan_is_obeyed_and_must_fit_the_image() -> None:
         engine.denoise(photo(700, 300), model, plan=plan)
 
 
+def test_a_wide_halo_asks_for_wide_tiles() -> None:
+    """So that not much more than a third of the image is computed twice; where memory is short, tiles shrink again."""
+    report = DeviceReport("cpu", available_bytes=16 * GIB)
+    tasks = [
+        Task((3, 3000, 4000), ModelCard(id="mock.none", method="mock", halo=halo, multiple_of=16), 0, 0, 176.0, None)
+        for halo in (56, 112)
+    ]
+    precision = choose_precision("auto", tasks[0].card, report)
+    narrow, wide = (make_plan(task, report, precision) for task in tasks)
+    assert max(narrow.tile) <= 1024
+    assert 1024 < max(wide.tile) <= 12 * 112
+    assert tasks[1].lay(wide.tile).waste < 1.4
+    assert max(make_plan(tasks[1], report, precision, max_memory=GIB // 2).tile) < max(wide.tile)
+
+
 def test_a_model_that_sees_the_whole_image_gets_it_where_it_fits() -> None:
     model = MockDenoiser(lambda noisy: noisy - noisy.mean(), halo=None)
     report = DeviceReport("cpu", available_bytes=4 * GIB)
