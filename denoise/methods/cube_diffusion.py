@@ -45,8 +45,8 @@ Stage = Literal["autoencoder", "diffusion"]
 GUIDES: Final = 3
 """The strongest images, which all others are shown beside."""
 _TOLD: Final = 3 + GUIDES  # estimate, what is left, what was measured
-_FARTHEST: Final = 5.0
-_WIDEST: Final = 48.0
+_FARTHEST: Final = 5.0  # of what is left, in units of its noise: beyond lie spikes
+_WIDEST: Final = 48.0  # range of an image in units of its noise: stronger ones are shown as if they had this one
 _WITHOUT_NOISE: Final = 0.75
 _FOLLOWING: Final = 0.01
 _LEAST_PART: Final = 0.1

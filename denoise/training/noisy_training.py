@@ -279,7 +279,7 @@ def _noise_in_words(recipe: Recipe) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Both:
-    """Examples of two sources in every batch."""
+    """Examples of two sources, each of one or the other by chance."""
 
     real: NoisyPatches
     simulated: CameraJpegs
@@ -287,8 +287,9 @@ class _Both:
     """Of the simulated ones."""
 
     def draw(self, batch: int, *, generator: torch.Generator) -> NoisyBatch:
-        count = round(self.share * batch)
-        parts = [self.real.draw(batch - count, generator=generator), self.simulated.draw(count, generator=generator)]
+        count = int((torch.rand(batch, generator=generator) < self.share).sum())
+        wanted = ((self.real, batch - count), (self.simulated, count))
+        parts = [source.draw(examples, generator=generator) for source, examples in wanted if examples]
         noisy, clean, step = (torch.cat([getattr(part, name) for part in parts]) for name in ("noisy", "clean", "step"))
         return NoisyBatch(noisy, clean, None, step)
 

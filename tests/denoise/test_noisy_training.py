@@ -93,6 +93,10 @@ def test_a_student_may_see_simulated_camera_jpegs_beside_its_teachers_results(
     card = train_on_noisy(student, noisy_images(blur=True), tmp_path / "mine.safetensors", clean=(photos, photos))
     assert card.training is not None
     assert "simulated camera JPEGs in 50 %" in card.training.noise
+    few = student.model_copy(update={"source_options": student.source_options | {"simulated": 0.03}})
+    rarely = train_on_noisy(few, noisy_images(blur=True), tmp_path / "few.safetensors", clean=(photos, photos))
+    assert rarely.training is not None
+    assert "in 3 %" in rarely.training.noise
     with pytest.raises(RecipeError, match="takes colour images and clean photographs"):
         train_on_noisy(student, noisy_images(blur=True), tmp_path / "other.safetensors")
 
