@@ -1,10 +1,9 @@
 """3-D networks of hyperspectral cubes: an autoencoder, and the network that finds clean latents.
 
 A cube (B, bands, H, W) of any number of bands, or of images that stand for them, becomes features
-(B, bands / 2, H / 4, W / 4, C): space is pooled more
-than the spectrum, which few networks may blur. A 3-D convolution is a 3 x 3 one in space and one of 3 along the
-spectrum, both run as 2-D convolutions on views of features that lie channels last: no copy, and near a CPU's peak
-where conv3d is not.
+(B, bands / 2, H / 4, W / 4, C): space is pooled more than the spectrum, which few networks may blur. A 3-D convolution
+is a 3 x 3 one in space and one of 3 along the spectrum, both run as 2-D convolutions on views of features that lie
+channels last: no copy, and near a CPU's peak where conv3d is not.
 
 No layer has a bias, so every network is homogeneous: f(a x) = a f(x). A dark cube and a bright one, a clean one and a
 noisy one, differ by a factor only.

@@ -79,7 +79,7 @@ def _principal(cube: npt.NDArray[Any], sigma: npt.NDArray[Any]) -> tuple[npt.NDA
 
 def run_model(name: str) -> Callable[[Planes], Planes]:
     """Return a model of ours as a function of the noisy cube alone."""
-    model = load_model(name)
+    model = load_model(name, kind="cube")
 
     def denoise(noisy: Planes) -> Planes:
         with torch.inference_mode():

@@ -72,7 +72,7 @@ class CameraSoftware:
         dice = torch.rand(8, generator=generator).tolist()
         return CameraSoftware(
             chroma_blur=1.0 + 3.0 * dice[1] if dice[0] < 0.85 else 0.0,
-            smoothing=1.0 - 0.4 * dice[3] ** 2 if dice[2] < 0.7 else 0.0,
+            smoothing=1.0 - 0.4 * dice[3] ** 2 if dice[2] < 0.85 else 0.0,
             reach=0.9 + 2.2 * dice[4] ** 2,
             sharpening=0.6 * dice[6] if dice[5] < 0.5 else 0.0,
             radius=0.6 + 1.0 * dice[7],
