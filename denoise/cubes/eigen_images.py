@@ -24,10 +24,6 @@ class EigenImages:
     spectra: Tensor
     """(B, bands, r), house units: the cube is its mean spectrum and spectra x images."""
 
-    def __getitem__(self, index: slice) -> EigenImages:
-        """Return those of some of the cubes."""
-        return EigenImages(*(getattr(self, field.name)[index] for field in fields(self)))
-
     def padded(self, images: int, pixels: int) -> EigenImages:
         """Return them with images of 0, and the last row and column repeated, until their numbers are multiples."""
         _, rank, height, width = self.images.shape

@@ -123,9 +123,10 @@ class CubeDiffusion(nn.Module):
         WeightsError
             If the subspace method is not at hand.
         """
+        first = self._estimated(noisy, noise)
         if self.stage == "autoencoder":
-            return self._reconstructed(noisy, self._estimated(noisy, noise))
-        return self._refined(noisy, self._estimated(noisy, noise), self.samples, generator)[0]
+            return self._reconstructed(noisy, first)
+        return self._refined(noisy, first, self.samples, generator)[0]
 
     def survey(self, whole: Whole, noise: NoiseLevel | None) -> _RefinedSurvey | None:
         """Return what the subspace method finds of a cube as a whole: the first estimates of tiles go by it."""

@@ -264,21 +264,20 @@ class SubspaceSurvey:
         columns = self.columns.part(left, planes.shape[2])
         flaws = columns.flaws(planes)
         model = columns.applied(self.start, planes, flaws)
-        fitted = rest = planes
-        eigen = None
+        fitted = rest = white = clean = planes
+        shown = model
         for _ in range(_ROUNDS):
-            white, clean = self.denoiser.cleaned(model.images(planes)[0], self.shown, planes.shape)
-            eigen = self.shown.eigen_images(white, clean, model, self.model.spectra)
+            shown = model
+            white, clean = self.denoiser.cleaned(shown.images(planes)[0], self.shown, planes.shape)
             fitted = self.model.cube(self.shown.back(clean), planes.shape)
             rest = model.destriped(planes) - fitted
             model = replace(model, valid=trusted(rest, self.model.sigma, flaws, fitted))
         sigma = self.model.sigma.masked_fill(self.columns.empty[:, 0], torch.inf)
+        eigen = self.shown.eigen_images(white, clean, shown, self.model.spectra)
         return _first_estimate(fitted, rest, model.valid, sigma, eigen)
 
 
-def _first_estimate(
-    cube: Tensor, rest: Tensor, valid: Tensor, sigma: Tensor, eigen: EigenImages | None
-) -> FirstEstimate:
+def _first_estimate(cube: Tensor, rest: Tensor, valid: Tensor, sigma: Tensor, eigen: EigenImages) -> FirstEstimate:
     """Return that of one cube: estimate, rest, validity (bands, H, W) and noise (bands,)."""
     return FirstEstimate(cube[None], rest[None], valid[None], sigma[None], eigen)
 
