@@ -31,7 +31,7 @@ def test_busy_crops_come_more_often() -> None:
 
     seldom, often = share(0.0), share(1.0)
     assert 0.5 < seldom < 0.75
-    assert often == pytest.approx(1 - (1 - seldom) ** 3, abs=0.06)  # unless all of three are even
+    assert often == pytest.approx(1 - (1 - seldom) ** 6, abs=0.06)  # unless all of six are even
 
 
 def test_a_weave_darkens_at_the_period_it_has_and_leaves_the_rest() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -15,6 +16,14 @@ from torch.nn import functional
 from denoise.errors import FileFormatError, RecipeError
 from denoise.training.sources.weaves import lay_weave
 from denoise.unprocess import turn_planes
+
+
+_SHRUNK: Final = 0.8
+"""Share of the crops that are made smaller: a large photograph is smooth at 100 %, most of its detail is at 50 and 30 %."""
+_SHRUNK_BY: Final = 3.0
+"""The largest factor."""
+_BUSIEST_OF: Final = 6
+"""So many are looked at for a busy crop. With these three, wallpapers have the spectrum of BSDS500's photographs."""
 
 
 def load_photos(files: Sequence[Path]) -> list[Tensor]:
@@ -44,7 +53,7 @@ class Crops:
     side : int
         Of a crop [px].
     busy : float
-        Share of the crops that are the busiest of three: of sky there is much to see and little to learn.
+        Share of the crops that are the busiest of six: of sky there is much to see and little to learn.
     weaves : float
         Share of the crops over which a regular texture is laid (`lay_weave`); not of linear light.
     recolour : float
@@ -78,16 +87,16 @@ class Crops:
     def draw(self, generator: torch.Generator) -> Tensor:
         """Return one crop (3, side, side), 1 = white."""
         side = self.side
-        if torch.rand((), generator=generator) < 0.4:
-            side = int(side * (1 + float(torch.rand((), generator=generator))))
+        if torch.rand((), generator=generator) < _SHRUNK:
+            side = int(side * (1 + (_SHRUNK_BY - 1) * float(torch.rand((), generator=generator))))
         crop = self._cut(side, generator)
         if self.busy and torch.rand((), generator=generator) < self.busy:
-            crop = max((crop, self._cut(side, generator), self._cut(side, generator)), key=_business)
+            crop = max((crop, *(self._cut(side, generator) for _ in range(_BUSIEST_OF - 1))), key=_business)
         crop = crop.float()
         if crop.shape[1:] != (self.side, self.side):
             crop = functional.interpolate(
-                crop[None], size=(self.side, self.side), mode="bilinear", antialias=True, align_corners=False
-            )[0]
+                crop[None], size=(self.side, self.side), mode="bicubic", antialias=True, align_corners=False
+            )[0].clamp_(0, 1 if self.linear else 255)
         crop = turn_planes(crop, int(torch.randint(8, (), generator=generator)))
         if self.linear:
             return crop
