@@ -28,6 +28,7 @@ from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
 from denoise.training.sources.camera_jpegs import CameraJpegs
 from denoise.training.sources.clean_images import load_clean
+from denoise.training.sources.faint import without_faint
 from denoise.training.sources.noisy_images import NoisyImage, middle
 from denoise.training.sources.noisy_sources import NoisyBatch, NoisyPatches, as_house_units
 from denoise.training.trainer import make_learner, revision
@@ -209,9 +210,12 @@ def within_noise(noisy: Tensor, denoised: Tensor, sigma: float) -> Tensor:
 
 
 def _taught(teacher: nn.Module, noisy: Tensor, turns: int) -> Tensor:
-    """Return a teacher's result, held to the noise that the image shows: of texture it may take too much."""
+    """Return a teacher's result, held to the noise that the image shows: of texture it may take too much.
+
+    The fine noise that it leaves goes with what such noise hides.
+    """
     found, denoised = noise_correlation(noisy), teach(teacher, noisy, turns=turns)
-    return within_noise(noisy, denoised, found.sigma) if found.along else denoised
+    return without_faint(within_noise(noisy, denoised, found.sigma), found.sigma) if found.along else denoised
 
 
 def _turned(planes: Tensor, turn: int, *, back: bool = False) -> Tensor:

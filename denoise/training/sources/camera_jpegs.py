@@ -2,7 +2,8 @@
 
 Noise that was independent in the sensor leaves that software blotchy: neighbours share it, colours differ from
 brightness, and it depends on what lies beneath. The clean image goes through the same steps, but for the compression,
-so that a network learns to take the noise away and to leave the camera's look alone.
+so that a network learns to take the noise away and to leave the camera's look alone. Detail that the noise hides is no
+part of it: a camera's software smooths it away, and the mean of many such photographs shows none.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.nn import functional
 from denoise.denoiser import Batch
 from denoise.training.sources.crops import Crops, log_uniform, trim
 from denoise.training.sources.exposures import Exposure, VirtualCameras, longest_ratio
+from denoise.training.sources.faint import without_faint
 from denoise.training.sources.noisy_sources import NoisyBatch
 from denoise.unprocess import CameraLook, mosaic_planes, process, unprocess
 
@@ -167,7 +169,8 @@ class CameraJpegs:
         planes = mosaic_planes(torch.from_numpy(light).permute(2, 0, 1))
         shot = exposure.shoot(planes, generator).clamp_max(1.0)
         noisy, clean = software(_developed(shot, look), _developed(planes, look))
-        return _saved(_inside(noisy), generator), _as_tensor(_inside(clean))
+        seen = without_faint(_as_tensor(clean), float((noisy - clean).std()))
+        return _saved(_inside(noisy), generator), seen[:, _EDGE:-_EDGE, _EDGE:-_EDGE]
 
     def _draw_exposure(self, most: float, generator: torch.Generator) -> Exposure:
         """Draw a camera's exposure, and the ratio that gives it a log-uniform standard deviation at mid-grey."""

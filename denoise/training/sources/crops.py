@@ -17,9 +17,8 @@ from denoise.errors import FileFormatError, RecipeError
 from denoise.training.sources.weaves import lay_weave
 from denoise.unprocess import turn_planes
 
-
 _SHRUNK: Final = 0.8
-"""Share of the crops that are made smaller: a large photograph is smooth at 100 %, most of its detail is at 50 and 30 %."""
+"""Share of the crops that are made smaller: at 100 % a large photograph is smooth."""
 _SHRUNK_BY: Final = 3.0
 """The largest factor."""
 _BUSIEST_OF: Final = 6

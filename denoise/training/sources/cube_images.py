@@ -16,7 +16,7 @@ from denoise.errors import RecipeError, nearest
 from denoise.methods.cube_diffusion import GUIDES, CubeBatch
 from denoise.training.feed import seeded
 from denoise.training.sources.crops import log_uniform
-from denoise.training.sources.cube_noise import NOISES
+from denoise.training.sources.cube_noise import spoil_as_finch
 from denoise.training.sources.cube_scenes import CubeScenes
 from denoise.weights import load_model
 from noise_models.cube_cases import spoil_cube
@@ -92,8 +92,8 @@ class CubeImages:
     pairs : int
         Scenes.
     noise : str
-        "standard" or "finch": how the noise of images is uneven, and in which cases of
-        `denoise.training.sources.cube_noise.NOISES` the cubes held out are judged.
+        "standard" or "finch": how the noise of images is uneven, and how the cubes held out are spoilt: by cases of
+        `noise_models.cube_cases.spoil_cube`, or by `denoise.training.sources.cube_noise.spoil_as_finch`.
     judge : sequence of int, optional
         Which of ``held_out`` are clean enough; default all.
     seed : int
@@ -147,7 +147,7 @@ class CubeImages:
             for number, case in enumerate(self.cases):
                 generator = seeded(20, number)
                 standard = self.noise == "standard"
-                noisy = spoil_cube(cube, case, generator=generator) if standard else NOISES[self.noise](cube, generator)
+                noisy = spoil_cube(cube, case, generator=generator) if standard else spoil_as_finch(cube, generator)
                 yield Batch(noisy[None], cube[None], None)
 
     def _crop(self, generator: torch.Generator) -> _Pair:

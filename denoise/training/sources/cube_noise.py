@@ -1,8 +1,7 @@
-"""What spoils a training cube: the field's standard cases, or the pushbroom sensor of the FINCH satellite."""
+"""What spoils a cube as the pushbroom sensor of the FINCH satellite would."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -11,15 +10,10 @@ from torch import Tensor
 
 from denoise.training.sources.crops import log_uniform
 from noise_models.base import SensorSettings
-from noise_models.cube_cases import CUBE_CASES, spoil_cube
 from noise_models.finch_stripes import add_finch_stripes
 from noise_models.profile_shelf import load_profile
 from noise_models.pushbroom import ElementSpread, PushbroomNoise
 
-Spoil = Callable[[Tensor, torch.Generator], Tensor]
-"""From a clean cube (bands, H, W), 0 to 1, to a noisy one."""
-
-_SIGMA: Final = (2.0, 70.0)
 _EXPOSURE_S: Final = (0.005, 0.04)
 _FILL: Final = (0.2, 0.7)
 _PRNU: Final = (0.002, 0.05)
@@ -28,17 +22,8 @@ _DEAD_SHARE: Final = (1e-4, 0.02)
 _HOT_DN: Final = 3000.0
 
 
-def spoil_as_standard(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Spoil a cube by a standard case; white noise, sigma 2 to 70 of 255 log-uniform, twice as often as another."""
-    cases = ("gaussian", "gaussian", *CUBE_CASES)
-    case = cases[int(torch.randint(len(cases), (), generator=generator))]
-    if case == "gaussian":
-        case = f"gaussian-{float(log_uniform(*_SIGMA, 1, generator)):.3f}"
-    return spoil_cube(clean, case, generator=generator)
-
-
 def spoil_as_finch(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Spoil a cube as FINCH would: its sensor with a detector of its own, corrected for dark and gain alone.
+    """Spoil a cube (bands, H, W), 0 to 1, as FINCH would: its sensor with a detector of its own, corrected for dark and gain alone.
 
     Every second cube also gets the stripes that the team simulates. Exposure and light are drawn; white in the cube is
     20 to 70 % of the sensor's range, so that dark current has room above it.
@@ -57,6 +42,3 @@ def spoil_as_finch(clean: Tensor, generator: torch.Generator) -> Tensor:
     striped = torch.rand((), generator=generator) < 0.5
     return add_finch_stripes(noisy, generator=generator) if striped else noisy
 
-
-NOISES: Final[dict[str, Spoil]] = {"standard": spoil_as_standard, "finch": spoil_as_finch}
-"""What a recipe calls them."""
