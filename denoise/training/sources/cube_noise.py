@@ -23,9 +23,9 @@ _HOT_DN: Final = 3000.0
 
 
 def spoil_as_finch(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Spoil a cube (bands, H, W), 0 to 1, as FINCH would: its sensor with a detector of its own, corrected for dark and gain alone.
+    """Spoil a cube (bands, H, W), 0 to 1, as FINCH would.
 
-    Every second cube also gets the stripes that the team simulates. Exposure and light are drawn; white in the cube is
+    Its sensor has a detector of its own, corrected for dark and gain alone. Every second cube also gets the stripes that the team simulates. Exposure and light are drawn; white in the cube is
     20 to 70 % of the sensor's range, so that dark current has room above it.
     """
     profile = load_profile("finch-eye")
@@ -41,4 +41,3 @@ def spoil_as_finch(clean: Tensor, generator: torch.Generator) -> Tensor:
     noisy = (noisy_dn - dark_dn) / white
     striped = torch.rand((), generator=generator) < 0.5
     return add_finch_stripes(noisy, generator=generator) if striped else noisy
-
