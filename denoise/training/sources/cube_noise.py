@@ -25,8 +25,9 @@ _HOT_DN: Final = 3000.0
 def spoil_as_finch(clean: Tensor, generator: torch.Generator) -> Tensor:
     """Spoil a cube (bands, H, W), 0 to 1, as FINCH would.
 
-    Its sensor has a detector of its own, corrected for dark and gain alone. Every second cube also gets the stripes that the team simulates. Exposure and light are drawn; white in the cube is
-    20 to 70 % of the sensor's range, so that dark current has room above it.
+    Its sensor has a detector of its own, corrected for dark and gain alone; every second cube also gets the stripes
+    that the team simulates. Exposure and light are drawn; white in the cube is 20 to 70 % of the sensor's range: dark
+    current needs room above it.
     """
     profile = load_profile("finch-eye")
     exposure_s, fill, prnu, offset_dn, dead = (
