@@ -38,6 +38,8 @@ _MOST: Final = 0.05
 _MOST_SMOOTHED: Final = 0.15
 """The same where software smooths: what is left of strong noise is coarse."""
 _CAMERAS: Final = 512
+_SCALES: Final = (0.4, 1.6)
+"""Of crops: with these, and few busy ones, clean pictures have the spectrum of PolyU's, which a camera saved at 100 %."""
 _RECOLOURED: Final = 0.4
 """Share of the crops: demosaicing relies on what colours have in common, so few may lose it."""
 _LARGEST_SHIFT: Final = 2 / 255
@@ -129,9 +131,9 @@ class CameraJpegs:
         *,
         patch: int = 128,
         white: float = 0.15,
-        busy: float = 0.5,
+        busy: float = 0.15,
     ) -> None:
-        self.crops = Crops(photos, patch + 2 * _EDGE, busy=busy, recolour=_RECOLOURED)
+        self.crops = Crops(photos, patch + 2 * _EDGE, scales=_SCALES, busy=busy, recolour=_RECOLOURED)
         self.held_out, self.white = held_out, white
         self.cameras = VirtualCameras(_CAMERAS, without=("bias",))
 

@@ -17,12 +17,10 @@ from denoise.errors import FileFormatError, RecipeError
 from denoise.training.sources.weaves import lay_weave
 from denoise.unprocess import turn_planes
 
-_SHRUNK: Final = 0.8
-"""Share of the crops that are made smaller: at 100 % a large photograph is smooth."""
-_SHRUNK_BY: Final = 3.0
-"""The largest factor."""
+_SCALED: Final = 0.8
+"""Share of the crops whose scale is not 1."""
 _BUSIEST_OF: Final = 6
-"""So many are looked at for a busy crop. With these three, wallpapers have the spectrum of BSDS500's photographs."""
+"""So many are looked at for a busy crop. With scales of 1 to 3, wallpapers then have the spectrum of BSDS500's photos."""
 
 
 def load_photos(files: Sequence[Path]) -> list[Tensor]:
@@ -51,6 +49,9 @@ class Crops:
         sRGB as uint8, or linear light as float16; those smaller than a crop are left out.
     side : int
         Of a crop [px].
+    scales : (float, float)
+        Least and largest number of the photograph's pixels to one of the crop: at 100 % a large photograph is smooth, at
+        50 or 30 % it is full of detail. Below 1 it is magnified.
     busy : float
         Share of the crops that are the busiest of six: of sky there is much to see and little to learn.
     weaves : float
@@ -69,6 +70,7 @@ class Crops:
         photos: Sequence[Tensor],
         side: int,
         *,
+        scales: tuple[float, float] = (1.0, 3.0),
         busy: float = 0.0,
         weaves: float = 0.0,
         recolour: float = 1.0,
@@ -79,15 +81,15 @@ class Crops:
                 f"Patches need photographs of at least {side} pixels a side, but none of the {len(photos)} is. "
                 "Choose a smaller patch (--set source_options.patch=32) or larger photographs."
             )
-        self.side, self.busy, self.weaves, self.recolour = side, busy, weaves, recolour
+        self.side, self.scales, self.busy, self.weaves, self.recolour = side, scales, busy, weaves, recolour
         self.linear = self.photos[0].is_floating_point()
         self.areas = torch.tensor([float(photo.shape[1] * photo.shape[2]) for photo in self.photos])
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """Return one crop (3, side, side), 1 = white."""
-        side = self.side
-        if torch.rand((), generator=generator) < _SHRUNK:
-            side = int(side * (1 + (_SHRUNK_BY - 1) * float(torch.rand((), generator=generator))))
+        side, (least, most) = self.side, self.scales
+        if torch.rand((), generator=generator) < _SCALED:
+            side = int(side * (least + (most - least) * float(torch.rand((), generator=generator))))
         crop = self._cut(side, generator)
         if self.busy and torch.rand((), generator=generator) < self.busy:
             crop = max((crop, *(self._cut(side, generator) for _ in range(_BUSIEST_OF - 1))), key=_business)
