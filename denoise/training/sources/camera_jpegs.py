@@ -39,7 +39,7 @@ _MOST_SMOOTHED: Final = 0.15
 """The same where software smooths: what is left of strong noise is coarse."""
 _CAMERAS: Final = 512
 _SCALES: Final = (0.4, 1.6)
-"""Of crops: with these, and few busy ones, clean pictures have the spectrum of PolyU's, which a camera saved at 100 %."""
+"""Of crops: with these, and few busy ones, clean pictures have the spectrum of PolyU's, saved at 100 %."""
 _RECOLOURED: Final = 0.4
 """Share of the crops: demosaicing relies on what colours have in common, so few may lose it."""
 _LARGEST_SHIFT: Final = 2 / 255

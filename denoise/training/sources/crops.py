@@ -20,7 +20,7 @@ from denoise.unprocess import turn_planes
 _SCALED: Final = 0.8
 """Share of the crops whose scale is not 1."""
 _BUSIEST_OF: Final = 6
-"""So many are looked at for a busy crop. With scales of 1 to 3, wallpapers then have the spectrum of BSDS500's photos."""
+"""So many are looked at for a busy crop. With scales of 1 to 3, wallpapers then have the spectrum of BSDS500."""
 
 
 def load_photos(files: Sequence[Path]) -> list[Tensor]:
@@ -50,8 +50,8 @@ class Crops:
     side : int
         Of a crop [px].
     scales : (float, float)
-        Least and largest number of the photograph's pixels to one of the crop: at 100 % a large photograph is smooth, at
-        50 or 30 % it is full of detail. Below 1 it is magnified.
+        Least and largest number of the photograph's pixels to one of the crop: at 100 % a large photograph is smooth,
+        at 50 or 30 % it is full of detail. Below 1 it is magnified.
     busy : float
         Share of the crops that are the busiest of six: of sky there is much to see and little to learn.
     weaves : float
