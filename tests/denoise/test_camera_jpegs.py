@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from denoise.self_check import noise_correlation
-from denoise.training.sources.camera_jpegs import CameraJpegs, CameraSoftware, demosaic
+from denoise.training.sources.camera_jpegs import TOLD, CameraJpegs, CameraSoftware, demosaic
 from denoise.unprocess import mosaic_planes
 
 
@@ -86,3 +88,31 @@ def test_white_noise_and_the_validation_are_what_they_are_said_to_be() -> None:
     assert first.noisy.shape[2:] == (96, 96)  # a multiple of 16, without the edge
     assert first.clean is not None
     assert float((first.noisy - first.clean).std()) > 0
+
+
+def test_teachers_give_the_answer_but_under_white_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other; the one that needs a noise level is told `TOLD`."""
+    told = []
+
+    class Teacher:
+        def __init__(self, name: str) -> None:
+            self.card = SimpleNamespace(noise="required" if name == "second" else "ignored")
+
+        def denoise(self, noisy: torch.Tensor, noise: object) -> torch.Tensor:
+            told.append(noise)
+            return noisy * 0.5 if noise is None else noisy + 1
+
+    monkeypatch.setattr(
+        "denoise.training.sources.camera_jpegs.load_model",
+        lambda name, kind: Teacher(name) if kind == "photo" else None,
+    )
+
+    def pairs(white: float) -> CameraJpegs:
+        return CameraJpegs([flat_photo()], [], patch=32, white=white, teachers=("first", "second"))
+
+    batch = pairs(0.0).draw(4, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(batch.clean, batch.noisy * 0.5 + 1)
+    assert told == [None, TOLD]
+    batch = pairs(1.0).draw(4, generator=torch.Generator().manual_seed(5))
+    assert batch.clean is not None
+    assert float((batch.clean - batch.noisy).abs().max()) < 0.6

@@ -2,8 +2,7 @@
 
 Noise that was independent in the sensor leaves that software blotchy: neighbours share it, colours differ from
 brightness, and it depends on what lies beneath. The clean image goes through the same steps, but for the compression,
-so that a network learns to take the noise away and to leave the camera's look alone. Detail that the noise hides is no
-part of it: a camera's software smooths it away, and the mean of many such photographs shows none.
+so that a network learns to take the noise away and to leave the camera's look alone.
 """
 
 from __future__ import annotations
@@ -22,13 +21,17 @@ from torch.nn import functional
 from denoise.denoiser import Batch
 from denoise.training.sources.crops import Crops, log_uniform, trim
 from denoise.training.sources.exposures import Exposure, VirtualCameras, longest_ratio
-from denoise.training.sources.faint import without_faint
 from denoise.training.sources.noisy_sources import NoisyBatch
 from denoise.unprocess import CameraLook, mosaic_planes, process, unprocess
+from denoise.weights import load_model
+from noise_models.level import NoiseLevel
 
 Picture = npt.NDArray[Any]
 """(H, W, 3) float32 sRGB, 0 to 1."""
 
+TOLD: Final = NoiseLevel(np.zeros(3), np.full(3, (8 / 255) ** 2), "told")
+"""What a teacher for white noise is told of a picture whose coarse noise is gone: more than there is, so that the fine
+noise goes; what a camera saved at 100 % has no detail as faint as that."""
 _EDGE: Final = 12
 """Around a patch, cut off after demosaicing and smoothing [px]."""
 _MID_GREY: Final = 0.1
@@ -120,6 +123,9 @@ class CameraJpegs:
         Share of the patches under white noise.
     busy : float
         See `Crops`.
+    teachers : sequence of str
+        Models that a camera's noisy picture passes one after the other, so that their result takes the place of the
+        clean picture; under white noise that stays. Those that need a noise level are told `TOLD`.
     """
 
     cases = ("camera-jpegs",)
@@ -132,14 +138,17 @@ class CameraJpegs:
         patch: int = 128,
         white: float = 0.15,
         busy: float = 0.15,
+        teachers: Sequence[str] = (),
     ) -> None:
         self.crops = Crops(photos, patch + 2 * _EDGE, scales=_SCALES, busy=busy, recolour=_RECOLOURED)
         self.held_out, self.white = held_out, white
+        self.teachers = [load_model(name, kind="photo") for name in teachers]
         self.cameras = VirtualCameras(_CAMERAS, without=("bias",))
 
     def draw(self, batch: int, *, generator: torch.Generator) -> NoisyBatch:
         """Return ``batch`` patches (B, 3, patch, patch)."""
         pairs: list[tuple[Tensor, Tensor]] = []
+        white = []
         while len(pairs) < batch:
             dither = torch.rand(self.crops.side, self.crops.side, generator=generator).sub_(0.5).div_(255)
             photo = (self.crops.draw(generator) + dither).clamp_(0, 1)
@@ -147,7 +156,10 @@ class CameraJpegs:
             pair = _under_white_noise(photo, generator) if is_white else self._shot(photo, generator)
             if float((pair[0] - pair[1]).mean((1, 2)).abs().max()) < _LARGEST_SHIFT:
                 pairs.append(pair)
+                white.append(bool(is_white))
         noisy, clean = (torch.stack(part) for part in zip(*pairs, strict=True))
+        if self.teachers:
+            clean = torch.where(torch.tensor(white).view(-1, 1, 1, 1), clean, self._taught(noisy))
         return NoisyBatch(noisy, clean, None, torch.full((batch,), 1 / 255))
 
     def validation(self) -> Iterator[Batch]:
@@ -158,6 +170,13 @@ class CameraJpegs:
             noisy, clean = self._shot(sides.float() / 255, generator)
             multiple = (trim(noisy, 16)[None], trim(clean, 16)[None])
             yield Batch(*multiple, None)
+
+    def _taught(self, noisy: Tensor) -> Tensor:
+        """Return what the teachers make of pictures (B, 3, H, W)."""
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            for teacher in self.teachers:
+                noisy = teacher.denoise(noisy, TOLD if teacher.card.noise == "required" else None)
+        return noisy.clone()
 
     def _shot(self, photo: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the noisy and the clean picture of a photograph (3, H, W), smaller by `_EDGE` on every side.
@@ -171,8 +190,7 @@ class CameraJpegs:
         planes = mosaic_planes(torch.from_numpy(light).permute(2, 0, 1))
         shot = exposure.shoot(planes, generator).clamp_max(1.0)
         noisy, clean = software(_developed(shot, look), _developed(planes, look))
-        seen = without_faint(_as_tensor(clean), float((noisy - clean).std()))
-        return _saved(_inside(noisy), generator), seen[:, _EDGE:-_EDGE, _EDGE:-_EDGE]
+        return _saved(_inside(noisy), generator), _as_tensor(_inside(clean))
 
     def _draw_exposure(self, most: float, generator: torch.Generator) -> Exposure:
         """Draw a camera's exposure, and the ratio that gives it a log-uniform standard deviation at mid-grey."""
