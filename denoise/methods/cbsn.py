@@ -27,6 +27,7 @@ from denoise.denoiser import Batch, Whole
 from denoise.errors import WeightsError
 from denoise.networks.blind_spot import ConditionalBlindSpot, batch_to_space, draw_cells, space_to_batch, subsample
 from denoise.networks.unet import ResidualUNet
+from denoise.self_check import noise_correlation
 from denoise.strength import keep_mean
 from noise_models.level import NoiseLevel
 
@@ -35,6 +36,14 @@ STRIDE: Final = 5
 SUBSAMPLE: Final = 2
 INVARIANCE: Final = 2.0
 """Weight of the invariance loss, lambda."""
+STRONGEST: Final = 10 / 255
+"""That a student is told, and its teachers: what a camera saved at 100 % has detail enough above it."""
+_TIMES: Final = 4.0
+"""The strength told, in standard deviations of the noise in an image's flattest parts: elsewhere there is more."""
+_UNSEEN: Final = 4 / 255
+"""Told where nothing is flat."""
+_SURVEYED: Final = 1600
+_BLOCK: Final = 16
 _LEAST_DEVIATION: Final = 1 / 256
 _LOUD: Final = NoiseLevel(np.zeros(1), np.array([(40 / 255) ** 2]))
 """More noise than any that the student meets: `keep_mean` then takes no change for an outlier."""
@@ -144,16 +153,22 @@ class _Contrast:
 class DistilledBlindSpot(nn.Module):
     """The student: a plain U-Net without biases that learned what the teacher makes of noisy images.
 
+    One that is ``told`` how strong the noise is finds that out by itself, in the flattest parts of the image: what is
+    fainter may be noise, what is stronger is not.
+
     Parameters
     ----------
     card : ModelCard
-        ``config`` holds the arguments of the network: ``channels``, ``widths``, ``blocks``, ``fold``.
+        ``config`` holds the arguments of the network: ``channels``, ``widths``, ``blocks``, ``fold``; and ``told``,
+        whether it is shown the strength, default false.
     """
 
     def __init__(self, card: ModelCard) -> None:
         super().__init__()
         self.card = card
-        self.network = ResidualUNet(maps=0, **card.config)
+        config = dict(card.config)
+        self.told = bool(config.pop("told", False))
+        self.network = ResidualUNet(maps=int(self.told), **config)
         self.macs_per_pixel = self.network.macs_per_pixel()
         self.bytes_per_pixel = self.network.bytes_per_pixel()
 
@@ -164,22 +179,76 @@ class DistilledBlindSpot(nn.Module):
 
         What the network took of the local mean colour, which no noise explains, is given back.
         """
-        return keep_mean(noisy, self._clean(noisy), _LOUD.for_channels(noisy.shape[1]))
+        return self.denoise_at(noisy, noisy.new_tensor([self._strength(image) for image in noisy]))
+
+    def survey(self, whole: Whole, noise: NoiseLevel | None) -> _AtStrength:
+        """Return what every tile of an image is told: the strength of its noise, found in its middle."""
+        planes, *sides = whole.shape
+        most = min(_SURVEYED, int((whole.most_values / planes) ** 0.5))
+        (top, bottom), (left, right) = (_middle(side, most) for side in sides)
+        return _AtStrength(self, self._strength(whole.window(top, bottom, left, right)) if self.told else 0.0)
+
+    def denoise_at(self, noisy: Tensor, strength: Tensor) -> Tensor:
+        """Denoise (B, C, H, W) told the strength (B,) of what may be noise [house units]."""
+        return keep_mean(noisy, self._clean(noisy, strength), _LOUD.for_channels(noisy.shape[1]))
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """Mean absolute error from the teacher's result, which the batch holds as its clean image."""
-        if batch.clean is None:
-            raise WeightsError("A student learns from its teacher's results, but the batch holds none.")
-        return {"total": (self._clean(batch.noisy) - batch.clean).abs().mean()}
+        """Mean absolute error from the teacher's result, which the batch holds as its clean image.
 
-    def _clean(self, noisy: Tensor) -> Tensor:
-        none = noisy.new_zeros(noisy.shape[0], 0, *(size // self.network.fold for size in noisy.shape[2:]))
-        return noisy + self.network(noisy, none).float()
+        Where the network is told the strength, so was the teacher, by the batch's noise level.
+        """
+        if batch.clean is None or (self.told and batch.noise is None):
+            raise WeightsError(
+                "A student learns from its teacher's results, and one that is told the noise from what that was told; "
+                "the batch lacks them. Train it on the source 'camera-jpegs' with teachers."
+            )
+        strength = batch.noisy.new_zeros(len(batch.noisy))
+        if self.told and batch.noise is not None:
+            strength = torch.as_tensor(batch.noise.read).to(batch.noisy).sqrt().mean(-1).expand_as(strength)
+        return {"total": (self._clean(batch.noisy, strength) - batch.clean).abs().mean()}
+
+    def _strength(self, image: Tensor) -> float:
+        """Return what is told of an image (C, H, W): so many times the noise of its flattest parts."""
+        (top, bottom), (left, right) = (_middle(side, _SURVEYED) for side in image.shape[1:])
+        if not self.told or min(bottom - top, right - left) < 4 * _BLOCK:
+            return _UNSEEN
+        found = noise_correlation(image[:, top:bottom, left:right].float().cpu())
+        return min(_TIMES * found.sigma, STRONGEST) if found.along else _UNSEEN
+
+    def _clean(self, noisy: Tensor, strength: Tensor) -> Tensor:
+        sides = [size // self.network.fold for size in noisy.shape[2:]]
+        level = strength.view(-1, 1, 1, 1).expand(-1, int(self.told), *sides)
+        return noisy + self.network(noisy, level).float()
 
     def to(self, *arguments: Any, **keywords: Any) -> DistilledBlindSpot:
         """Move to a device; returns itself."""
         super().to(*arguments, **keywords)
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class _AtStrength:
+    """The student, with what it is told of an image."""
+
+    student: DistilledBlindSpot
+    strength: float
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        noise: NoiseLevel | None = None,
+        places: Sequence[tuple[int, int]] = (),
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Denoise tiles (B, C, H, W) of the image."""
+        return self.student.denoise_at(noisy, noisy.new_full((len(noisy),), self.strength))
+
+
+def _middle(side: int, most: int) -> tuple[int, int]:
+    """Return where the middle of a side begins and ends, at most so long."""
+    begin = max(0, (side - most) // 2)
+    return begin, min(side, begin + most)
 
 
 def _statistics(noisy: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ from denoise.noise_from_score import estimate_parameter, respond
 from denoise.self_check import noise_correlation, self_check
 from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
-from denoise.training.sources.camera_jpegs import TOLD, CameraJpegs
+from denoise.training.sources.camera_jpegs import CameraJpegs
 from denoise.training.sources.clean_images import load_clean
 from denoise.training.sources.noisy_images import NoisyImage, middle
 from denoise.training.sources.noisy_sources import NoisyBatch, NoisyPatches, as_house_units
@@ -109,9 +109,8 @@ def train_on_noisy(
     ----------
     recipe : Recipe
         Of the method "noise2score", "cbsn" or "cbsn-teacher". ``source_options``: ``patch``, and for a student
-        ``teacher``, a recipe or a weights file, ``turns``, over how many turns its results are averaged, 1 or 8,
-        ``second_teacher``, a model for colour photographs that its results pass as well, ``simulated``, the share of
-        simulated camera JPEGs, and ``teachers`` of these, as of `CameraJpegs`.
+        ``teacher``, a recipe or a weights file, ``turns``, over how many turns its results are averaged, 1 or 8, and
+        ``simulated``, the share of simulated camera JPEGs.
     images : sequence of NoisyImage
         All of one kind.
     output : Path
@@ -142,12 +141,10 @@ def train_on_noisy(
             recipe, images, output, seed=seed, resume=resume, device=device, data=data, progress=progress
         )
         turns = int(recipe.source_options.get("turns", 1))
-        name = recipe.source_options.get("second_teacher")
-        second = load_model(str(name), kind="photo") if name else None
         _LOG.info("the teacher denoises %d images", len(images))
         images = [dataclasses.replace(image, planes=middle(image.planes, _TAUGHT)) for image in images]
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            results = [_taught(teacher, as_house_units(image.planes), turns, second).half() for image in images]
+            results = [_taught(teacher, as_house_units(image.planes), turns).half() for image in images]
     source, held_out = _sources(recipe, images, results, clean)
     judge = _Judge(held_out, images[-1])
     torch.manual_seed(seed)
@@ -178,23 +175,16 @@ def teach(teacher: nn.Module, noisy: Tensor, *, turns: int = 1) -> Tensor:
     total = torch.zeros_like(noisy)
     for turn in range(turns):
         seen = _turned((noisy - mean) / deviation, turn)
-        total += _turned(_in_tiles(lambda part: network(part, blind=False), seen, reach), turn, back=True)
+        padded = functional.pad(seen[None], (reach,) * 4, mode="reflect")
+        result = torch.empty_like(seen)
+        for top in range(0, seen.shape[1], _TILE):
+            for left in range(0, seen.shape[2], _TILE):
+                part = padded[..., top : top + _TILE + 2 * reach, left : left + _TILE + 2 * reach]
+                with torch.inference_mode():
+                    done = network(part, blind=False)[0, :, reach:-reach, reach:-reach].float()
+                result[:, top : top + _TILE, left : left + _TILE] = done
+        total += _turned(result, turn, back=True)
     return total / turns * deviation + mean
-
-
-def _in_tiles(see: Callable[[Tensor], Tensor], planes: Tensor, reach: int) -> Tensor:
-    """Apply a network to (C, H, W) tile by tile, each with the margin that it sees, all of one size."""
-    height, width = planes.shape[1:]
-    framed = functional.pad(planes[None], (reach,) * 4, mode="reflect")
-    framed = functional.pad(framed, (0, -width % _TILE, 0, -height % _TILE), mode="replicate")
-    result = torch.empty_like(planes)
-    for top in range(0, height, _TILE):
-        for left in range(0, width, _TILE):
-            part = framed[..., top : top + _TILE + 2 * reach, left : left + _TILE + 2 * reach]
-            with torch.inference_mode():
-                done = see(part)[0, :, reach:-reach, reach:-reach].float()
-            result[:, top : top + _TILE, left : left + _TILE] = done[:, : height - top, : width - left]
-    return result
 
 
 def within_noise(noisy: Tensor, denoised: Tensor, sigma: float) -> Tensor:
@@ -218,17 +208,10 @@ def within_noise(noisy: Tensor, denoised: Tensor, sigma: float) -> Tensor:
     return noisy - (_PLAUSIBLE * sigma / around.clamp_min(1e-6)).clamp_max(1.0) * removed
 
 
-def _taught(teacher: nn.Module, noisy: Tensor, turns: int, second: Denoiser | None) -> Tensor:
-    """Return a teacher's result, held to the noise that the image shows: of texture it may take too much.
-
-    A second teacher, if any, takes the fine noise that the first one left.
-    """
+def _taught(teacher: nn.Module, noisy: Tensor, turns: int) -> Tensor:
+    """Return a teacher's result, held to the noise that the image shows: of texture it may take too much."""
     found, denoised = noise_correlation(noisy), teach(teacher, noisy, turns=turns)
-    if found.along:
-        denoised = within_noise(noisy, denoised, found.sigma)
-    if second is None:
-        return denoised
-    return _in_tiles(lambda part: second.denoise(part, TOLD), denoised, second.card.halo or 0)
+    return within_noise(noisy, denoised, found.sigma) if found.along else denoised
 
 
 def _turned(planes: Tensor, turn: int, *, back: bool = False) -> Tensor:
@@ -280,8 +263,7 @@ def _sources(
     share = _simulated_share(recipe)
     if clean is None or not share:
         return learned, judged
-    teachers = recipe.source_options.get("teachers", ())
-    simulated, held_back = (CameraJpegs(photos, (), patch=patch, teachers=teachers) for photos in clean)
+    simulated, held_back = (CameraJpegs(photos, (), patch=patch) for photos in clean)
     return _Both(learned, simulated, share), _Both(judged, held_back, share)
 
 

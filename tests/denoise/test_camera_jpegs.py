@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from denoise.methods.cbsn import STRONGEST
 from denoise.self_check import noise_correlation
-from denoise.training.sources.camera_jpegs import TOLD, CameraJpegs, CameraSoftware, demosaic
+from denoise.training.sources.camera_jpegs import CameraJpegs, CameraSoftware, demosaic
+from denoise.training.sources.noisy_sources import NoisyBatch
 from denoise.unprocess import mosaic_planes
+from noise_models.level import NoiseLevel
 
 
 def flat_photo(side: int = 256) -> torch.Tensor:
@@ -91,28 +94,34 @@ def test_white_noise_and_the_validation_are_what_they_are_said_to_be() -> None:
 
 
 def test_teachers_give_the_answer_but_under_white_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other; the one that needs a noise level is told `TOLD`."""
+    """One after the other; the one that needs a noise level is told what the batch says."""
     told = []
 
     class Teacher:
         def __init__(self, name: str) -> None:
             self.card = SimpleNamespace(noise="required" if name == "second" else "ignored")
 
-        def denoise(self, noisy: torch.Tensor, noise: object) -> torch.Tensor:
+        def denoise(self, noisy: torch.Tensor, noise: NoiseLevel | None) -> torch.Tensor:
             told.append(noise)
             return noisy * 0.5 if noise is None else noisy + 1
 
-    monkeypatch.setattr(
-        "denoise.training.sources.camera_jpegs.load_model",
-        lambda name, kind: Teacher(name) if kind == "photo" else None,
-    )
+    def load(name: str, *, kind: str) -> Teacher:
+        assert kind == "photo"
+        return Teacher(name)
 
-    def pairs(white: float) -> CameraJpegs:
-        return CameraJpegs([flat_photo()], [], patch=32, white=white, teachers=("first", "second"))
+    monkeypatch.setattr("denoise.training.sources.camera_jpegs.load_model", load)
 
-    batch = pairs(0.0).draw(4, generator=torch.Generator().manual_seed(5))
+    def drawn(white: float) -> NoisyBatch:
+        pairs = CameraJpegs([flat_photo()], [], patch=32, white=white, teachers=("first", "second"))
+        return pairs.draw(4, generator=torch.Generator().manual_seed(5))
+
+    batch = drawn(0.0)
     torch.testing.assert_close(batch.clean, batch.noisy * 0.5 + 1)
-    assert told == [None, TOLD]
-    batch = pairs(1.0).draw(4, generator=torch.Generator().manual_seed(5))
+    assert told == [None, batch.noise]
+    assert batch.noise is not None
+    sigma = np.sqrt(batch.noise.read)
+    assert sigma.shape == (4, 3)
+    assert 0 < sigma.min() < sigma.max() < STRONGEST
+    batch = drawn(1.0)
     assert batch.clean is not None
     assert float((batch.clean - batch.noisy).abs().max()) < 0.6

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from made_cubes import Held
 from torch import Tensor, nn
 
 from denoise.card import ModelCard
@@ -18,6 +20,7 @@ from denoise.networks.blind_spot import (
     space_to_batch,
     subsample,
 )
+from noise_models.level import NoiseLevel
 
 CARD = ModelCard(
     id="cbsn-teacher.tiny", method="cbsn-teacher", config={"channels": 3, "width": 8, "depth": 1, "ramp_steps": 4}
@@ -176,3 +179,62 @@ def test_the_student_is_small_homogeneous_and_follows_its_teacher(generator: tor
     assert float(shift) < 0.5 / 255
     with pytest.raises(WeightsError, match="teacher"):
         student.loss(Batch(noisy, None, None), generator=generator)
+
+
+def told_student() -> DistilledBlindSpot:
+    torch.manual_seed(6)
+    config = {"channels": 3, "widths": [8, 16], "blocks": 1, "fold": 2, "told": True}
+    student = DistilledBlindSpot(ModelCard(id="cbsn.told", method="cbsn", config=config))
+    nn.init.normal_(student.network.tail.weight, std=0.1)
+    return student
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.5, 6.0])
+def test_a_student_is_told_the_noise_of_the_flattest_parts(sigma: float, generator: torch.Generator) -> None:
+    """Four times its standard deviation, the strongest at most; texture beside it does not count."""
+    image = 0.5 + sigma / 255 * torch.randn(1, 3, 256, 256, generator=generator)
+    image[..., 64:] += 0.2 * torch.randn(1, 3, 256, 192, generator=generator)
+    student = told_student()
+    found = student.survey(Held(image[0], 10**7), None).strength
+    assert found == pytest.approx(min(4 * sigma, 10) / 255, rel=0.15)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            student.denoise(image), student.denoise_at(image, torch.tensor([found])), rtol=1e-5, atol=1e-6
+        )
+        apart = student.denoise_at(image, torch.tensor([0.0])) - student.denoise(image)
+    assert float(apart.abs().max()) > 1e-4
+
+
+def test_tiles_of_an_image_are_told_the_same(generator: torch.Generator) -> None:
+    whole = 0.5 + 0.02 * torch.randn(3, 256, 1000, generator=generator)
+    whole[..., :300] = 0.5  # outside of the middle that is looked at
+    student, held = told_student(), Held(whole, 3 * 256 * 256)
+    survey = student.survey(held, None)
+    assert held.largest <= held.most_values
+    assert survey.strength == pytest.approx(10 / 255)
+    tiles = torch.stack((whole[:, :64, :64], whole[:, 64:128, 640:704]))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            survey.denoise(tiles, None, [(0, 0), (64, 640)]), student.denoise_at(tiles, torch.full((2,), 10 / 255))
+        )
+
+
+def test_where_nothing_tells_the_noise_a_middling_strength_is_told() -> None:
+    student = told_student()
+    clipped = torch.ones(1, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(student.denoise(clipped), student.denoise_at(clipped, torch.tensor([4 / 255])))
+        small = torch.rand(1, 3, 32, 32)
+        torch.testing.assert_close(student.denoise(small), student.denoise_at(small, torch.tensor([4 / 255])))
+
+
+def test_a_told_student_learns_from_what_its_teacher_was_told(generator: torch.Generator) -> None:
+    student, noisy = told_student(), torch.rand(2, 3, 32, 32, generator=generator)
+    strength = torch.tensor([0.01, 0.03])
+    told = NoiseLevel(np.zeros((2, 3)), strength.square()[:, None].expand(2, 3).numpy(), "told")
+    with torch.no_grad():
+        answer = noisy + student.network(noisy, strength.view(2, 1, 1, 1).expand(2, 1, 16, 16))
+        loss = student.loss(Batch(noisy, answer + 0.25, told), generator=generator)
+    assert float(loss["total"]) == pytest.approx(0.25, rel=1e-4)
+    with pytest.raises(WeightsError, match="camera-jpegs"):
+        student.loss(Batch(noisy, answer, None), generator=generator)

@@ -14,7 +14,7 @@ from denoise.images import Photo
 from denoise.io import read, write
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
 from denoise.simulate import simulate_raw
-from denoise.training.noisy_training import _taught, fit_recipe, teach, train_on_noisy, within_noise
+from denoise.training.noisy_training import fit_recipe, teach, train_on_noisy, within_noise
 from denoise.training.recipe import Recipe, load_recipe
 from denoise.training.sources.noisy_images import NoisyImage, advise, find_noisy, measure_correlation, read_noisy
 from denoise.training.sources.noisy_sources import NoisyPatches
@@ -113,18 +113,6 @@ def test_a_teacher_works_the_same_in_tiles_as_in_one(monkeypatch: pytest.MonkeyP
     turned = teach(teacher, noisy, turns=8)
     mirrored = teach(teacher, noisy.flip(2), turns=8).flip(2)
     torch.testing.assert_close(turned, mirrored, rtol=1e-4, atol=1e-5)
-
-
-def test_a_second_teacher_takes_what_the_first_one_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"card.config.width": 8, "card.config.depth": 1}
-    teacher = ConditionalBlindSpotDenoiser(load_recipe("cbsn-teacher", small).card)
-    monkeypatch.setattr("denoise.training.noisy_training.teach", lambda teacher, noisy, *, turns: noisy)
-    clean = scene()[:, :130, :100]
-    noisy = clean + 0.02 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(8))
-    once, twice = (_taught(teacher, noisy, 1, second) for second in (None, load_model("supervised", kind="photo")))
-    assert twice.shape == noisy.shape
-    first, second = (float((result - clean).square().mean().sqrt()) for result in (once, twice))
-    assert second < 0.6 * first
 
 
 def test_a_teacher_that_takes_the_picture_away_is_held_to_the_noise() -> None:

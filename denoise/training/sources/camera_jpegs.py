@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from denoise.denoiser import Batch
+from denoise.methods.cbsn import STRONGEST
 from denoise.training.sources.crops import Crops, log_uniform, trim
 from denoise.training.sources.exposures import Exposure, VirtualCameras, longest_ratio
 from denoise.training.sources.noisy_sources import NoisyBatch
@@ -29,9 +30,6 @@ from noise_models.level import NoiseLevel
 Picture = npt.NDArray[Any]
 """(H, W, 3) float32 sRGB, 0 to 1."""
 
-TOLD: Final = NoiseLevel(np.zeros(3), np.full(3, (8 / 255) ** 2), "told")
-"""What a teacher for white noise is told of a picture whose coarse noise is gone: more than there is, so that the fine
-noise goes; what a camera saved at 100 % has no detail as faint as that."""
 _EDGE: Final = 12
 """Around a patch, cut off after demosaicing and smoothing [px]."""
 _MID_GREY: Final = 0.1
@@ -125,7 +123,8 @@ class CameraJpegs:
         See `Crops`.
     teachers : sequence of str
         Models that a camera's noisy picture passes one after the other, so that their result takes the place of the
-        clean picture; under white noise that stays. Those that need a noise level are told `TOLD`.
+        clean picture; under white noise that stays. Those that need a noise level are told one, drawn from 0 to
+        `STRONGEST`, and the batch tells the student.
     """
 
     cases = ("camera-jpegs",)
@@ -158,9 +157,11 @@ class CameraJpegs:
                 pairs.append(pair)
                 white.append(bool(is_white))
         noisy, clean = (torch.stack(part) for part in zip(*pairs, strict=True))
+        strength = STRONGEST * torch.rand(batch, generator=generator)
+        told = NoiseLevel(np.zeros((batch, 3)), strength.square()[:, None].expand(-1, 3).numpy(), "told")
         if self.teachers:
-            clean = torch.where(torch.tensor(white).view(-1, 1, 1, 1), clean, self._taught(noisy))
-        return NoisyBatch(noisy, clean, None, torch.full((batch,), 1 / 255))
+            clean = torch.where(torch.tensor(white).view(-1, 1, 1, 1), clean, self._taught(noisy, told))
+        return NoisyBatch(noisy, clean, told, torch.full((batch,), 1 / 255))
 
     def validation(self) -> Iterator[Batch]:
         """Yield every photograph held out, each by another camera, with the same noise at every call."""
@@ -171,11 +172,11 @@ class CameraJpegs:
             multiple = (trim(noisy, 16)[None], trim(clean, 16)[None])
             yield Batch(*multiple, None)
 
-    def _taught(self, noisy: Tensor) -> Tensor:
+    def _taught(self, noisy: Tensor, told: NoiseLevel) -> Tensor:
         """Return what the teachers make of pictures (B, 3, H, W)."""
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             for teacher in self.teachers:
-                noisy = teacher.denoise(noisy, TOLD if teacher.card.noise == "required" else None)
+                noisy = teacher.denoise(noisy, told if teacher.card.noise == "required" else None)
         return noisy.clone()
 
     def _shot(self, photo: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
