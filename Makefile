@@ -9,8 +9,9 @@ STAMP := $(VENV)/.installed-dev
 demo: $(STAMP)
 	$(BIN)/denoise demo -o demo-output --overwrite
 
+# One process a core, each with one thread.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -67,18 +67,3 @@ def test_grey_batches_are_as_many_as_asked(grey: float) -> None:
     chance = generator()
     assert {source.draw(2, generator=chance).noisy.shape[1] for _ in range(8)} == {1 if grey else 3}
     assert next(source.validation()).noisy.shape[1] == (1 if grey else 3)
-
-
-def test_soft_colours_keep_the_brightness() -> None:
-    photo = torch.randint(0, 256, (3, 96, 96), generator=generator(), dtype=torch.uint8).float().mul(0.4).add(60).byte()
-
-    def detail(soft: float) -> tuple[float, float]:
-        """Standard deviation of brightness, as cv2 weighs it, and of red less brightness."""
-        chance, crops = generator(5), Crops([photo], 32, scales=(1.0, 1.0), soft_colour=soft, recolour=0.0)
-        drawn = torch.stack([crops.draw(chance) for _ in range(20)])
-        bright = (drawn * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)
-        return float(bright.std()), float((drawn[:, 0] - bright).std())
-
-    (bright, colour), (still_bright, soft_colour) = detail(0.0), detail(1.0)
-    assert still_bright == pytest.approx(bright, rel=0.02)
-    assert soft_colour < 0.5 * colour

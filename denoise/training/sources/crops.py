@@ -56,8 +56,6 @@ class Crops:
         Share of the crops that are the busiest of six: of sky there is much to see and little to learn.
     weaves : float
         Share of the crops over which a regular texture is laid (`lay_weave`); not of linear light.
-    soft_colour : float
-        Share of the sRGB crops whose colours are softer than their brightness, as demosaicing and JPEG leave them.
     recolour : float
         Share of the sRGB crops whose colours are changed, so that few photographs show many.
 
@@ -75,7 +73,6 @@ class Crops:
         scales: tuple[float, float] = (1.0, 3.0),
         busy: float = 0.0,
         weaves: float = 0.0,
-        soft_colour: float = 0.0,
         recolour: float = 1.0,
     ) -> None:
         self.photos = [photo for photo in photos if min(photo.shape[1:]) >= side]
@@ -84,8 +81,7 @@ class Crops:
                 f"Patches need photographs of at least {side} pixels a side, but none of the {len(photos)} is. "
                 "Choose a smaller patch (--set source_options.patch=32) or larger photographs."
             )
-        self.side, self.scales, self.busy = side, scales, busy
-        self.weaves, self.soft_colour, self.recolour = weaves, soft_colour, recolour
+        self.side, self.scales, self.busy, self.weaves, self.recolour = side, scales, busy, weaves, recolour
         self.linear = self.photos[0].is_floating_point()
         self.areas = torch.tensor([float(photo.shape[1] * photo.shape[2]) for photo in self.photos])
 
@@ -108,8 +104,6 @@ class Crops:
         crop = crop / 255
         if self.weaves and torch.rand((), generator=generator) < self.weaves:
             crop = lay_weave(crop, generator)
-        if self.soft_colour and torch.rand((), generator=generator) < self.soft_colour:
-            crop = _soften_colour(crop, float(log_uniform(0.6, 2.0, 1, generator)))
         if torch.rand((), generator=generator) < self.recolour:
             crop = _recolour(crop, generator)
         return crop
@@ -126,13 +120,6 @@ def _business(crop: Tensor) -> float:
     """Return how much neighbours along the rows of (3, H, W) differ, in green; every second row is enough."""
     rows = crop[1, ::2].float()
     return float((rows[:, 1:] - rows[:, :-1]).abs().mean())
-
-
-def _soften_colour(photo: Tensor, deviation: float) -> Tensor:
-    """Blur the colour differences of (3, H, W) by a Gaussian of a standard deviation in pixels, not the brightness."""
-    apart = cv2.cvtColor(photo.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2YCrCb)
-    apart[..., 1:] = cv2.GaussianBlur(apart[..., 1:], (0, 0), deviation)
-    return torch.from_numpy(cv2.cvtColor(apart, cv2.COLOR_YCrCb2RGB)).permute(2, 0, 1).clamp(0, 1)
 
 
 def _recolour(photo: Tensor, generator: torch.Generator) -> Tensor:

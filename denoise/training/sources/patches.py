@@ -27,7 +27,7 @@ class PhotoPatches:
         Noise is drawn uniformly between 0 and this standard deviation, 1 = white.
     grey : float
         Share of the batches that are grey; of 1, so is the validation.
-    busy, weaves, soft_colour, recolour : float
+    busy, weaves, recolour : float
         See `Crops`.
     """
 
@@ -41,10 +41,9 @@ class PhotoPatches:
         grey: float = 1 / 7,
         busy: float = 0.0,
         weaves: float = 0.0,
-        soft_colour: float = 0.0,
         recolour: float = 1.0,
     ) -> None:
-        self.crops = Crops(photos, patch, busy=busy, weaves=weaves, soft_colour=soft_colour, recolour=recolour)
+        self.crops = Crops(photos, patch, busy=busy, weaves=weaves, recolour=recolour)
         self.held_out = held_out
         self.sigma_max = sigma_max
         self.grey = grey
