@@ -42,7 +42,8 @@ _TIMES: Final = 4.0
 """The strength told, in standard deviations of the noise in an image's flattest parts: elsewhere there is more."""
 _UNSEEN: Final = 4 / 255
 """Told where nothing is flat."""
-_SURVEYED: Final = 1600
+_SURVEYED: Final = 1024
+"""Of a side [px], in the middle of the image: enough to find even places in, soon looked at."""
 _BLOCK: Final = 16
 _LEAST_DEVIATION: Final = 1 / 256
 _LOUD: Final = NoiseLevel(np.zeros(1), np.array([(40 / 255) ** 2]))
