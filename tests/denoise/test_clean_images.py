@@ -60,7 +60,7 @@ def test_pairs_of_raw_files_hold_their_colours_and_hold_one_back(raws: Path) -> 
     assert batch.clean is not None
     for clean in batch.clean:
         colour = clean.mean((1, 2))
-        assert colour[1] == pytest.approx(float(colour[2]), rel=0.03)  # both greens
+        assert colour[1] == pytest.approx(float(colour[2]), rel=0.06)  # both greens, of places side by side
         assert min(abs(colour[0] / colour[1] - float(light[0].mean() / light[1].mean())) for light in
                    (photo.float() for photo in source.crops.photos)) < 0.05  # fmt: skip
     assert len(list(source.validation())) == len(source.cases)

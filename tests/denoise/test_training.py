@@ -28,7 +28,7 @@ def test_the_loss_falls_and_the_weights_load(tmp_path: Path) -> None:
     before = float(trainer.model.loss(batch, generator=generator)["l1"])  # pyright: ignore
     card = trainer.run()
     after = float(trainer.model.loss(batch, generator=generator)["l1"])  # pyright: ignore
-    assert after < 0.93 * before
+    assert after < 0.95 * before
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "total" in line]
     assert [line["step"] for line in steps] == list(range(1, 151))
