@@ -17,7 +17,7 @@ from denoise.errors import ShapeError, UsageError, WeightsError
 from denoise.images import Image, Photo, RawImage
 from denoise.io.tag_reader import read_exif_iso
 from denoise.repair import iso_of
-from denoise.self_check import NoiseCorrelation, noise_correlation
+from denoise.self_check import NoiseCorrelation, middle_window, noise_correlation
 from noise_models.base import NoiseModelError
 from noise_models.blind import BlindEstimate, measure, sample_windows
 from noise_models.level import NoiseLevel
@@ -134,11 +134,8 @@ def look_at_noise(photo: Photo) -> NoiseCorrelation:
 
     A photograph too small to tell is answered with no method.
     """
-    (top, bottom), (left, right) = (
-        ((side - min(side, _LOOKED_AT)) // 2, (side + min(side, _LOOKED_AT)) // 2) for side in photo.shape[1:]
-    )
     try:
-        return noise_correlation(torch.from_numpy(photo.window(top, bottom, left, right)))
+        return noise_correlation(torch.from_numpy(photo.window(*middle_window(photo.shape[1:], _LOOKED_AT))))
     except ShapeError:
         return NoiseCorrelation(0.0, (), (), None, "the image is too small to see the noise in")
 

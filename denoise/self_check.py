@@ -10,7 +10,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -68,6 +68,18 @@ class SelfCheck:
     def to_dict(self) -> dict[str, float | None]:
         """Return plain values, for a log."""
         return {name: None if value is None else round(value, 5) for name, value in vars(self).items()}
+
+
+def middle_window(sides: Sequence[int], most: int) -> tuple[int, int, int, int]:
+    """Return top, bottom, left and right of the middle of an image (H, W), at most ``most`` on a side."""
+    (top, bottom), (left, right) = (((side - min(side, most)) // 2, (side + min(side, most)) // 2) for side in sides)
+    return top, bottom, left, right
+
+
+def middle(planes: Tensor, most: int) -> Tensor:
+    """Return the middle of (C, H, W), at most ``most`` on a side."""
+    top, bottom, left, right = middle_window(planes.shape[1:], most)
+    return planes[:, top:bottom, left:right]
 
 
 def noise_correlation(noisy: Tensor) -> NoiseCorrelation:

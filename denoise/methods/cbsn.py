@@ -27,7 +27,7 @@ from denoise.denoiser import Batch, Whole
 from denoise.errors import WeightsError
 from denoise.networks.blind_spot import ConditionalBlindSpot, batch_to_space, draw_cells, space_to_batch, subsample
 from denoise.networks.unet import ResidualUNet
-from denoise.self_check import noise_correlation
+from denoise.self_check import middle, middle_window, noise_correlation
 from denoise.strength import keep_mean
 from noise_models.level import NoiseLevel
 
@@ -44,8 +44,10 @@ _UNSEEN: Final = 4 / 255
 """Told where nothing is flat."""
 _SURVEYED: Final = 1024
 """Of a side [px], in the middle of the image: enough to find even places in, soon looked at."""
-_BLOCK: Final = 16
+_LEAST_SIDE: Final = 64
+"""Shorter sides hold too few even places."""
 _LEAST_DEVIATION: Final = 1 / 256
+_SILENT: Final = NoiseLevel(np.zeros(1), np.zeros(1))
 _LOUD: Final = NoiseLevel(np.zeros(1), np.array([(40 / 255) ** 2]))
 """More noise than any that the student meets: `keep_mean` then takes no change for an outlier."""
 
@@ -180,14 +182,14 @@ class DistilledBlindSpot(nn.Module):
 
         What the network took of the local mean colour, which no noise explains, is given back.
         """
-        return self.denoise_at(noisy, noisy.new_tensor([self._strength(image) for image in noisy]))
+        return self.denoise_at(noisy, noisy.new_tensor([self._strength(middle(image, _SURVEYED)) for image in noisy]))
 
     def survey(self, whole: Whole, noise: NoiseLevel | None) -> _AtStrength:
         """Return what every tile of an image is told: the strength of its noise, found in its middle."""
         planes, *sides = whole.shape
         most = min(_SURVEYED, int((whole.most_values / planes) ** 0.5))
-        (top, bottom), (left, right) = (_middle(side, most) for side in sides)
-        return _AtStrength(self, self._strength(whole.window(top, bottom, left, right)) if self.told else 0.0)
+        window = middle_window(sides, most)
+        return _AtStrength(self, self._strength(whole.window(*window)) if self.told else 0.0)
 
     def denoise_at(self, noisy: Tensor, strength: Tensor) -> Tensor:
         """Denoise (B, C, H, W) told the strength (B,) of what may be noise [house units]."""
@@ -198,22 +200,20 @@ class DistilledBlindSpot(nn.Module):
 
         Where the network is told the strength, so was the teacher, by the batch's noise level.
         """
-        if batch.clean is None or (self.told and batch.noise is None):
+        told = batch.noise if self.told else _SILENT
+        if batch.clean is None or told is None:
             raise WeightsError(
                 "A student learns from its teacher's results, and one that is told the noise from what that was told; "
                 "the batch lacks them. Train it on the source 'camera-jpegs' with teachers."
             )
-        strength = batch.noisy.new_zeros(len(batch.noisy))
-        if self.told and batch.noise is not None:
-            strength = torch.as_tensor(batch.noise.read).to(batch.noisy).sqrt().mean(-1).expand_as(strength)
+        strength = torch.as_tensor(told.read).to(batch.noisy).sqrt().mean(-1).expand(len(batch.noisy))
         return {"total": (self._clean(batch.noisy, strength) - batch.clean).abs().mean()}
 
     def _strength(self, image: Tensor) -> float:
         """Return what is told of an image (C, H, W): so many times the noise of its flattest parts."""
-        (top, bottom), (left, right) = (_middle(side, _SURVEYED) for side in image.shape[1:])
-        if not self.told or min(bottom - top, right - left) < 4 * _BLOCK:
+        if not self.told or min(image.shape[1:]) < _LEAST_SIDE:
             return _UNSEEN
-        found = noise_correlation(image[:, top:bottom, left:right].float().cpu())
+        found = noise_correlation(image)
         return min(_TIMES * found.sigma, STRONGEST) if found.along else _UNSEEN
 
     def _clean(self, noisy: Tensor, strength: Tensor) -> Tensor:
@@ -244,12 +244,6 @@ class _AtStrength:
     ) -> Tensor:
         """Denoise tiles (B, C, H, W) of the image."""
         return self.student.denoise_at(noisy, noisy.new_full((len(noisy),), self.strength))
-
-
-def _middle(side: int, most: int) -> tuple[int, int]:
-    """Return where the middle of a side begins and ends, at most so long."""
-    begin = max(0, (side - most) // 2)
-    return begin, min(side, begin + most)
 
 
 def _statistics(noisy: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,12 +23,12 @@ from denoise.errors import RecipeError
 from denoise.manifests import find_files, load_manifest
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
 from denoise.noise_from_score import estimate_parameter, respond
-from denoise.self_check import noise_correlation, self_check
+from denoise.self_check import middle, noise_correlation, self_check
 from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
 from denoise.training.sources.camera_jpegs import CameraJpegs
 from denoise.training.sources.clean_images import load_clean
-from denoise.training.sources.noisy_images import NoisyImage, middle
+from denoise.training.sources.noisy_images import NoisyImage
 from denoise.training.sources.noisy_sources import NoisyBatch, NoisyPatches, as_house_units
 from denoise.training.trainer import make_learner, revision
 from denoise.weights import load_model, save_model

@@ -22,13 +22,13 @@ from denoise.weights import list_models, load_model
 
 
 def test_the_loss_falls_and_the_weights_load(tmp_path: Path) -> None:
-    trainer = Trainer(recipe(150, ema=0.9, learning_rate=0.015, batch=8), source(), tmp_path)
+    trainer = Trainer(recipe(150, ema=0.9, learning_rate=0.02, batch=12), source(), tmp_path)
     batch = source().draw(64, generator=torch.Generator().manual_seed(9))
     generator = torch.Generator()
     before = float(trainer.model.loss(batch, generator=generator)["l1"])  # pyright: ignore
     card = trainer.run()
     after = float(trainer.model.loss(batch, generator=generator)["l1"])  # pyright: ignore
-    assert after < 0.95 * before
+    assert after < 0.93 * before
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "total" in line]
     assert [line["step"] for line in steps] == list(range(1, 151))

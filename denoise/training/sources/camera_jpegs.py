@@ -146,21 +146,19 @@ class CameraJpegs:
 
     def draw(self, batch: int, *, generator: torch.Generator) -> NoisyBatch:
         """Return ``batch`` patches (B, 3, patch, patch)."""
-        pairs: list[tuple[Tensor, Tensor]] = []
-        white = []
+        pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         while len(pairs) < batch:
             dither = torch.rand(self.crops.side, self.crops.side, generator=generator).sub_(0.5).div_(255)
             photo = (self.crops.draw(generator) + dither).clamp_(0, 1)
             is_white = torch.rand((), generator=generator) < self.white
             pair = _under_white_noise(photo, generator) if is_white else self._shot(photo, generator)
             if float((pair[0] - pair[1]).mean((1, 2)).abs().max()) < _LARGEST_SHIFT:
-                pairs.append(pair)
-                white.append(bool(is_white))
-        noisy, clean = (torch.stack(part) for part in zip(*pairs, strict=True))
+                pairs.append((*pair, is_white))
+        noisy, clean, white = (torch.stack(part) for part in zip(*pairs, strict=True))
         strength = STRONGEST * torch.rand(batch, generator=generator)
         told = NoiseLevel(np.zeros((batch, 3)), strength.square()[:, None].expand(-1, 3).numpy(), "told")
         if self.teachers:
-            clean = torch.where(torch.tensor(white).view(-1, 1, 1, 1), clean, self._taught(noisy, told))
+            clean = torch.where(white.view(-1, 1, 1, 1), clean, self._taught(noisy, told))
         return NoisyBatch(noisy, clean, told, torch.full((batch,), 1 / 255))
 
     def validation(self) -> Iterator[Batch]:

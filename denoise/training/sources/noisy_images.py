@@ -13,7 +13,7 @@ from torch import Tensor
 from denoise.errors import RecipeError
 from denoise.images import Photo, RawImage
 from denoise.io import READERS, read
-from denoise.self_check import NoiseCorrelation, noise_correlation
+from denoise.self_check import NoiseCorrelation, middle, noise_correlation
 from denoise.training.sources.noisy_sources import as_house_units
 
 
@@ -88,9 +88,3 @@ def advise(found: NoiseCorrelation, method: str) -> str:
     if found.method is None:
         return f"warning: neither noise2score nor cbsn fits these images: {found.reason}."
     return f"warning: {found.method} would fit these images, and {method} was asked for: {found.reason}."
-
-
-def middle(planes: Tensor, side: int) -> Tensor:
-    """Return the middle of (C, H, W), at most ``side`` on a side."""
-    top, left = (max(0, (size - side) // 2) for size in planes.shape[1:])
-    return planes[:, top : top + side, left : left + side]
