@@ -204,7 +204,7 @@ class DistilledBlindSpot(nn.Module):
         if batch.clean is None or told is None:
             raise WeightsError(
                 "A student learns from its teacher's results, and one that is told the noise from what that was told; "
-                "the batch lacks them. Train it on the source 'camera-jpegs' with teachers."
+                "the batch lacks them. Give the source 'camera-jpegs' teachers, and 'noisy-images' a second_teacher."
             )
         strength = torch.as_tensor(told.read).to(batch.noisy).sqrt().mean(-1).expand(len(batch.noisy))
         return {"total": (self._clean(batch.noisy, strength) - batch.clean).abs().mean()}

@@ -26,7 +26,7 @@ from denoise.noise_from_score import estimate_parameter, respond
 from denoise.self_check import middle, noise_correlation, self_check
 from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
-from denoise.training.sources.camera_jpegs import CameraJpegs
+from denoise.training.sources.camera_jpegs import CameraJpegs, draw_told
 from denoise.training.sources.clean_images import load_clean
 from denoise.training.sources.noisy_images import NoisyImage
 from denoise.training.sources.noisy_sources import NoisyBatch, NoisyPatches, as_house_units
@@ -109,8 +109,9 @@ def train_on_noisy(
     ----------
     recipe : Recipe
         Of the method "noise2score", "cbsn" or "cbsn-teacher". ``source_options``: ``patch``, and for a student
-        ``teacher``, a recipe or a weights file, ``turns``, over how many turns its results are averaged, 1 or 8, and
-        ``simulated``, the share of simulated camera JPEGs.
+        ``teacher``, a recipe or a weights file, ``turns``, over how many turns its results are averaged, 1 or 8,
+        ``second_teacher``, a model for colour photographs that its results pass as well, told how strong the noise is,
+        ``simulated``, the share of simulated camera JPEGs, and ``teachers`` of these, as of `CameraJpegs`.
     images : sequence of NoisyImage
         All of one kind.
     output : Path
@@ -125,7 +126,8 @@ def train_on_noisy(
     Raises
     ------
     RecipeError
-        If there is a training there already, or none to go on with; or if camera JPEGs are to be simulated of nothing.
+        If there is a training there already, or none to go on with; if camera JPEGs are to be simulated of nothing;
+        or if a second teacher is to see other images than colour photographs.
     """
     recipe = fit_recipe(recipe, images)
     share = _simulated_share(recipe)
@@ -133,6 +135,11 @@ def train_on_noisy(
         raise RecipeError(
             f"source_options.simulated = {share:g} was asked for, but that takes colour images and clean photographs. "
             "Choose the recipe cbsn for your own noisy images, or run this one without --noisy."
+        )
+    if "second_teacher" in recipe.source_options and len(images[0].planes) != 3:
+        raise RecipeError(
+            f"source_options.second_teacher was asked for, a model of colour photographs, but the images have "
+            f"{len(images[0].planes)} planes. Choose the recipe cbsn for them."
         )
     folder = output.with_suffix(".training")
     results = None
@@ -247,7 +254,7 @@ def _for_steps(recipe: Recipe, steps: int) -> Recipe:
 def _sources(
     recipe: Recipe, images: Sequence[NoisyImage], results: list[Tensor] | None,
     clean: tuple[Sequence[Tensor], Sequence[Tensor]] | None,
-) -> tuple[NoisyPatches | _Both, NoisyPatches | _Both]:  # fmt: skip
+) -> tuple[_Source, _Source]:  # fmt: skip
     """Return patches to learn from and patches to judge by: of other images, where there are ten."""
     patch = int(recipe.source_options.get("patch", 128))
     exchange = images[0].kind == "photo"
@@ -260,10 +267,14 @@ def _sources(
         )
         for group in groups
     )  # fmt: skip
+    if name := recipe.source_options.get("second_teacher"):
+        second = load_model(str(name), kind="photo")
+        learned, judged = (_PassedOn(source, second) for source in (learned, judged))
     share = _simulated_share(recipe)
     if clean is None or not share:
         return learned, judged
-    simulated, held_back = (CameraJpegs(photos, (), patch=patch) for photos in clean)
+    teachers = recipe.source_options.get("teachers", ())
+    simulated, held_back = (CameraJpegs(photos, (), patch=patch, teachers=teachers) for photos in clean)
     return _Both(learned, simulated, share), _Both(judged, held_back, share)
 
 
@@ -278,10 +289,25 @@ def _noise_in_words(recipe: Recipe) -> str:
 
 
 @dataclass(frozen=True, eq=False)
+class _PassedOn:
+    """Noisy patches whose teacher's result a second one passes, which takes the fine noise that was left."""
+
+    real: NoisyPatches
+    second: Denoiser
+
+    def draw(self, batch: int, *, generator: torch.Generator) -> NoisyBatch:
+        found = self.real.draw(batch, generator=generator)
+        told = draw_told(batch, generator)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            clean = self.second.denoise(cast(Tensor, found.clean), told)
+        return dataclasses.replace(found, clean=clean.clone(), noise=told)
+
+
+@dataclass(frozen=True, eq=False)
 class _Both:
     """Examples of two sources, each of one or the other by chance."""
 
-    real: NoisyPatches
+    real: NoisyPatches | _PassedOn
     simulated: CameraJpegs
     share: float
     """Of the simulated ones."""
@@ -291,13 +317,25 @@ class _Both:
         wanted = ((self.real, batch - count), (self.simulated, count))
         parts = [source.draw(examples, generator=generator) for source, examples in wanted if examples]
         noisy, clean, step = (torch.cat([getattr(part, name) for part in parts]) for name in ("noisy", "clean", "step"))
-        return NoisyBatch(noisy, clean, None, step)
+        return NoisyBatch(noisy, clean, _told([part.noise for part in parts]), step)
+
+
+def _told(levels: Sequence[NoiseLevel | None]) -> NoiseLevel | None:
+    """Join what pictures of several sources are told; None if one is told nothing."""
+    known = [level for level in levels if level is not None]
+    if len(known) < len(levels):
+        return None
+    shot, read = (np.concatenate([getattr(level, name) for level in known]) for name in ("shot", "read"))
+    return NoiseLevel(shot, read, known[0].source)
+
+
+_Source = NoisyPatches | _PassedOn | _Both
 
 
 class _Judge:
     """Scores by the loss on the same patches with the same chance, and logs what can be seen without truth."""
 
-    def __init__(self, source: NoisyPatches | _Both, shown: NoisyImage) -> None:
+    def __init__(self, source: _Source, shown: NoisyImage) -> None:
         self.batch = source.draw(_JUDGED, generator=torch.Generator().manual_seed(1))
         self.crop = as_house_units(middle(shown.planes, _CHECKED))
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from denoise.errors import RecipeError
+from denoise.errors import RecipeError, WeightsError
 from denoise.images import Photo
 from denoise.io import read, write
-from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
+from denoise.methods.cbsn import ConditionalBlindSpotDenoiser, DistilledBlindSpot
 from denoise.simulate import simulate_raw
-from denoise.training.noisy_training import fit_recipe, teach, train_on_noisy, within_noise
+from denoise.training.noisy_training import _PassedOn, fit_recipe, teach, train_on_noisy, within_noise
 from denoise.training.recipe import Recipe, load_recipe
 from denoise.training.sources.noisy_images import NoisyImage, advise, find_noisy, measure_correlation, read_noisy
 from denoise.training.sources.noisy_sources import NoisyPatches
@@ -99,6 +99,46 @@ def test_a_student_may_see_simulated_camera_jpegs_beside_its_teachers_results(
     assert "in 3 %" in rarely.training.noise
     with pytest.raises(RecipeError, match="takes colour images and clean photographs"):
         train_on_noisy(student, noisy_images(blur=True), tmp_path / "other.safetensors")
+
+
+def test_a_student_may_be_told_the_noise_by_a_second_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real and simulated pictures of a batch alike, each at a strength of its own."""
+    small = {"card.config.width": 8, "card.config.depth": 1, "source_options.patch": 40}
+    teacher = tiny("cbsn-teacher", steps=2, **small)
+    monkeypatch.setattr("denoise.training.noisy_training.load_recipe", lambda _: teacher)
+    changes = {"card.config.widths": [8, 16], "card.config.told": True, "source_options.patch": 32,
+               "source_options.second_teacher": "supervised"}  # fmt: skip
+    student = tiny("cbsn-photo", steps=2, **changes)
+    photos = [(255 * scene()).to(torch.uint8)]
+    images = noisy_images(blur=True)
+    train_on_noisy(student, images, tmp_path / "mine.safetensors", clean=(photos, photos))
+    model = load_model(str(tmp_path / "mine.safetensors"))
+    assert isinstance(model, DistilledBlindSpot)
+    assert model.told
+    untaught = student.model_copy(update={"source_options": {"teacher": "cbsn-teacher", "patch": 32}})
+    with pytest.raises(WeightsError, match="second_teacher"):
+        train_on_noisy(untaught, images, tmp_path / "untaught.safetensors")
+    raw = [NoisyImage("a.dng", "raw", torch.rand(4, 192, 192).half(), 0.0)]
+    with pytest.raises(RecipeError, match="have 4 planes"):
+        train_on_noisy(student.model_copy(update={"source_options": untaught.source_options | {"second_teacher": "x"}}),
+                       raw, tmp_path / "raw.safetensors")  # fmt: skip
+
+
+def test_a_second_teacher_takes_what_the_first_one_left() -> None:
+    """At the strength that the batch is told: the stronger, the more."""
+    clean = scene()
+    noisy = clean + 0.02 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(8))
+    second = load_model("supervised", kind="photo")
+    source = _PassedOn(NoisyPatches([noisy], [0.0], [noisy], patch=64), second)
+    batch = source.draw(8, generator=torch.Generator().manual_seed(9))
+    assert batch.clean is not None
+    assert batch.noise is not None
+    told = torch.from_numpy(batch.noise.read[:, 0]).sqrt()
+    taken = (batch.noisy - batch.clean).square().mean((1, 2, 3)).sqrt()
+    order = told.argsort()
+    assert float(told[order[0]]) < 0.01 < 0.025 < float(told[order[-1]])
+    assert float(taken[order[0]]) < 0.013
+    assert float(taken[order[-1]]) == pytest.approx(0.02, rel=0.1)
 
 
 def test_a_teacher_works_the_same_in_tiles_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:

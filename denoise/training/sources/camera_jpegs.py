@@ -106,6 +106,12 @@ class CameraSoftware:
         return np.clip(cv2.cvtColor(parts, cv2.COLOR_YCrCb2RGB), 0, 1)
 
 
+def draw_told(batch: int, generator: torch.Generator) -> NoiseLevel:
+    """Draw what teachers and student are told: standard deviations from 0 to `STRONGEST`, one for each picture."""
+    strength = STRONGEST * torch.rand(batch, generator=generator)
+    return NoiseLevel(np.zeros((batch, 3)), strength.square()[:, None].expand(-1, 3).numpy(), "told")
+
+
 class CameraJpegs:
     """Patches of photographs with the noise of virtual cameras, as the cameras' own software would have saved them.
 
@@ -123,8 +129,8 @@ class CameraJpegs:
         See `Crops`.
     teachers : sequence of str
         Models that a camera's noisy picture passes one after the other, so that their result takes the place of the
-        clean picture; under white noise that stays. Those that need a noise level are told one, drawn from 0 to
-        `STRONGEST`, and the batch tells the student.
+        clean picture; under white noise that stays. Those that need a noise level are told one (`draw_told`), and
+        the batch tells the student.
     """
 
     cases = ("camera-jpegs",)
@@ -155,8 +161,7 @@ class CameraJpegs:
             if float((pair[0] - pair[1]).mean((1, 2)).abs().max()) < _LARGEST_SHIFT:
                 pairs.append((*pair, is_white))
         noisy, clean, white = (torch.stack(part) for part in zip(*pairs, strict=True))
-        strength = STRONGEST * torch.rand(batch, generator=generator)
-        told = NoiseLevel(np.zeros((batch, 3)), strength.square()[:, None].expand(-1, 3).numpy(), "told")
+        told = draw_told(batch, generator)
         if self.teachers:
             clean = torch.where(white.view(-1, 1, 1, 1), clean, self._taught(noisy, told))
         return NoisyBatch(noisy, clean, told, torch.full((batch,), 1 / 255))
