@@ -10,6 +10,7 @@ from torch import Tensor
 
 from denoise.cubes.band_noise import mean_of_valid, robust_sigma, sigma_by_differences, signal_spectra
 from denoise.cubes.flaws import Flaws
+from denoise.cubes.streaks import find_streaks
 from denoise.cubes.stripes import BANDS_PER_SPECTRUM, column_offsets, weighted_fit
 
 _MOST_SPECTRA: Final = (3, 6, 12, 24, 48, 48)
@@ -112,10 +113,10 @@ def most_spectra(bands: int) -> int:
 
 
 def trusted(residual: Tensor, sigma: Tensor, flaws: Flaws, expected: Tensor) -> Tensor:
-    """Return which values (bands, H, W) count: measured, no spike, and far from where a band was cut.
+    """Return which values (bands, H, W) count: measured, no spike, no streak, and far from where a band was cut.
 
     A spike lies more than four sigma from what is expected, alone: the bands beside it do not go along. A whole stretch
-    of the spectrum that goes astray is something rare, not noise.
+    of the spectrum that goes astray is something rare, not noise. Nor does a streak count (`find_streaks`).
     """
     inside = flaws.unaffected(expected, 3 * torch.where(torch.isfinite(sigma), sigma, 0.0))
     distance = torch.where(flaws.valid & inside, residual / sigma[:, None, None], 0.0)
@@ -124,7 +125,8 @@ def trusted(residual: Tensor, sigma: Tensor, flaws: Flaws, expected: Tensor) -> 
         company = (above > _COMPANY_SIGMA).to(distance)
         beside[1:] += company[:-1] * (above[1:] > 0)
         beside[:-1] += company[1:] * (above[:-1] > 0)
-    return flaws.valid & inside & ((distance.abs() < _SPIKE_SIGMA) | (beside > 0))
+    counts = flaws.valid & inside & ((distance.abs() < _SPIKE_SIGMA) | (beside > 0))
+    return counts & ~find_streaks(distance, counts)
 
 
 def _leverage(spectra: Tensor, sigma: Tensor) -> Tensor:

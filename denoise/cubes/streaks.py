@@ -1,0 +1,81 @@
+"""Streaks: stripes that begin and end along the track, in pieces of a column that few bands show.
+
+What a detector element adds for a while only has no column mean to be found by, and each of its values may be well
+within the noise. A run of them is not.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_RUNS: Final = (12, 32)
+"""Lengths that are looked at, along the track [px]: short strong streaks, and long weak ones."""
+_ERRORS: Final = 5.0
+_COMPANY_ERRORS: Final = 3.0
+_BESIDE: Final = 4
+"""Bands to either side that may go along."""
+_COMPANY: Final = 0.35
+"""Share of them that makes it something of the scene: spectra are smooth, elements are each on their own."""
+_CHUNK: Final = 1 << 21
+
+
+def find_streaks(distance: Tensor, valid: Tensor) -> Tensor:
+    """Return which values belong to a streak.
+
+    Parameters
+    ----------
+    distance : (bands, H, W) tensor
+        What is left of a cube beside its fit, in standard deviations of the noise; columns across track.
+    valid : (bands, H, W) bool
+        What counts.
+
+    Returns
+    -------
+    (bands, H, W) bool
+        True in every run of 12 rows, and then of 32 of what is left, whose mean lies more than five standard errors from
+        zero, unless that of more
+        than a third of the four bands to either side lies more than three from it as well, to the same side. Tracks of
+        less than twice a run have no run of that length.
+    """
+    columns = max(1, _CHUNK // (distance.shape[0] * distance.shape[1]))
+    parts = zip(distance.split(columns, 2), valid.split(columns, 2), strict=True)
+    return torch.cat([_of_columns(part, counts) for part, counts in parts], 2)
+
+
+def _of_columns(distance: Tensor, valid: Tensor) -> Tensor:
+    found = torch.zeros_like(valid)
+    for run in _RUNS:
+        if 2 * run > distance.shape[1]:
+            break
+        counts = valid & ~found
+        errors = _sums(distance * counts, 1, run) / _sums(counts.to(distance), 1, run).clamp_min(1).sqrt()
+        for above in (errors, -errors):
+            far = above > _ERRORS
+            if not far.any():
+                continue
+            company = (above > _COMPANY_ERRORS).to(distance)
+            share = (_sums(company, 0, 2 * _BESIDE + 1) - company) / _beside(company)
+            found |= _sums((far & (share < _COMPANY)).to(distance), 1, run, late=True) > 0.5
+    return found
+
+
+def _beside(planes: Tensor) -> Tensor:
+    """Return how many bands there are beside each (bands, 1, 1), at least one."""
+    return (_sums(torch.ones_like(planes[:, :1, :1]), 0, 2 * _BESIDE + 1) - 1).clamp_min(1)
+
+
+def _sums(planes: Tensor, axis: int, run: int, *, late: bool = False) -> Tensor:
+    """Return the sums of so many neighbours along the first or the second axis, fewer at its ends.
+
+    An even run has one more before its place than after it, and ``late`` the other way round.
+    """
+    frame = (0, 0, 0, 0, 1, 0) if axis == 0 else (0, 0, 1, 0)
+    until = functional.pad(planes.cumsum(axis), frame)
+    places = torch.arange(planes.shape[axis], device=planes.device)
+    before = (run - late) // 2
+    first, last = (places - before).clamp_min(0), (places + run - before).clamp_max(planes.shape[axis])
+    return until.index_select(axis, last) - until.index_select(axis, first)
