@@ -10,7 +10,6 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 _RUNS: Final = (12, 32)
 """Lengths that are looked at, along the track [px]: short strong streaks, and long weak ones."""
@@ -36,10 +35,9 @@ def find_streaks(distance: Tensor, valid: Tensor) -> Tensor:
     Returns
     -------
     (bands, H, W) bool
-        True in every run of 12 rows, and then of 32 of what is left, whose mean lies more than five standard errors from
-        zero, unless that of more
-        than a third of the four bands to either side lies more than three from it as well, to the same side. Tracks of
-        less than twice a run have no run of that length.
+        True in every run of 12 rows, and then of 32 of what is left, whose mean lies more than five standard errors
+        from zero; unless that of more than a third of the four bands to either side lies more than three from it, to
+        the same side. Tracks of less than twice a run have none of that length.
     """
     columns = max(1, _CHUNK // (distance.shape[0] * distance.shape[1]))
     parts = zip(distance.split(columns, 2), valid.split(columns, 2), strict=True)
@@ -54,13 +52,18 @@ def _of_columns(distance: Tensor, valid: Tensor) -> Tensor:
         counts = valid & ~found
         errors = _sums(distance * counts, 1, run) / _sums(counts.to(distance), 1, run).clamp_min(1).sqrt()
         for above in (errors, -errors):
-            far = above > _ERRORS
-            if not far.any():
-                continue
-            company = (above > _COMPANY_ERRORS).to(distance)
-            share = (_sums(company, 0, 2 * _BESIDE + 1) - company) / _beside(company)
-            found |= _sums((far & (share < _COMPANY)).to(distance), 1, run, late=True) > 0.5
+            here = torch.nonzero((above > _ERRORS).any(1).any(0)).flatten()
+            if len(here):
+                found[:, :, here] |= _runs_alone(above[:, :, here], run)
     return found
+
+
+def _runs_alone(errors: Tensor, run: int) -> Tensor:
+    """Return what lies in a run that stands out, and that the bands beside it do not show."""
+    company = (errors > _COMPANY_ERRORS).to(errors)
+    share = (_sums(company, 0, 2 * _BESIDE + 1) - company) / _beside(company)
+    alone = (errors > _ERRORS) & (share < _COMPANY)
+    return _sums(alone.to(errors), 1, run, late=True) > 0.5
 
 
 def _beside(planes: Tensor) -> Tensor:
@@ -73,9 +76,9 @@ def _sums(planes: Tensor, axis: int, run: int, *, late: bool = False) -> Tensor:
 
     An even run has one more before its place than after it, and ``late`` the other way round.
     """
-    frame = (0, 0, 0, 0, 1, 0) if axis == 0 else (0, 0, 1, 0)
-    until = functional.pad(planes.cumsum(axis), frame)
-    places = torch.arange(planes.shape[axis], device=planes.device)
-    before = (run - late) // 2
-    first, last = (places - before).clamp_min(0), (places + run - before).clamp_max(planes.shape[axis])
-    return until.index_select(axis, last) - until.index_select(axis, first)
+    length, before = planes.shape[axis], (run - late) // 2
+    until = planes.cumsum(axis)
+    whole = until.narrow(axis, length - 1, 1)
+    fronts, ends = [torch.zeros_like(whole)] * (before + 1), [whole] * (run - before - 1)
+    until = torch.cat([*fronts, until, *ends], axis)
+    return until.narrow(axis, run, length) - until.narrow(axis, 0, length)
