@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from made_cubes import made_cube
 
 from denoise.cubes.metrics import band_psnr_db, sam_deg
 from denoise.cubes.streaks import find_streaks
 from denoise.weights import load_model
 from noise_models.cube_cases import add_gaussian
 from noise_models.finch_stripes import StripeSettings, add_finch_stripes
-from tests.denoise.made_cubes import made_cube
 
 
 def noise(bands: int = 24, rows: int = 90, columns: int = 60, seed: int = 1) -> torch.Tensor:
@@ -62,6 +62,7 @@ def test_a_track_taken_in_parts_of_its_columns_is_that_of_the_whole(monkeypatch:
     assert torch.equal(find_streaks(distance, valid), whole)
 
 
+@pytest.mark.weights
 def test_the_subspace_method_takes_broken_stripes_away() -> None:
     """The stripes that FINCH's team simulates, at a fifth of each band's range, on half of the columns.
 
