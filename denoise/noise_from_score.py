@@ -14,7 +14,6 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -24,11 +23,10 @@ import torch
 from torch import Tensor
 
 from denoise.errors import DenoiseError, nearest
-from denoise.tweedie import gamma_mean, gaussian_mean, poisson_mean
+from denoise.tweedie import Score, gamma_mean, gaussian_mean, poisson_mean
 from noise_models.level import NoiseLevel
 
 Family = Literal["gaussian", "poisson", "gamma"]
-Score = Callable[[Tensor], Tensor]
 FloatArray = npt.NDArray[np.float64]
 
 INDICES: Final[dict[Family, float]] = {"gaussian": 0.0, "poisson": 1.0, "gamma": 2.0}

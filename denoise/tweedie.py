@@ -14,17 +14,25 @@ References
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from denoise.errors import DenoiseError
+from denoise.vst import Stabiliser
 from noise_models.level import NoiseLevel
+
+Score = Callable[[Tensor], Tensor]
+"""Maps noisy images (B, C, H, W) to grad log p, of the same shape."""
 
 _LEAST_DENOMINATOR: Final = 1e-3
 _GREATEST_EXPONENT: Final = 4.0
 _NEAR_ONE: Final = 1e-3
+_LIFT: Final = 0.2
+_GAMMA_ROUNDS: Final = 2
 
 
 def gaussian_mean(noisy: Tensor, score: Tensor, variance: float | Tensor) -> Tensor:
@@ -99,27 +107,61 @@ def tweedie_mean(noisy: Tensor, score: Tensor, index: float, dispersion: float) 
     return positive * base ** (1 / (1 - index))  # (2)
 
 
-def shot_and_read_mean(noisy: Tensor, score: Tensor, shot: float | Tensor, read: float | Tensor) -> Tensor:
-    """Return the posterior mean for a sensor's noise, var(x) = shot x + read.
+def mean_by_stabilising(score: Score, noisy: Tensor, noise: NoiseLevel) -> Tensor:
+    """Return the posterior mean for a sensor's noise, var(x) = shot x + read, of a stabilised image.
 
-    Shot and read noise together are taken as the Poisson noise of a signal that stands read / shot higher: the same
-    mean and variance at every signal. A score does not change when the image is shifted, so the Poisson formula holds
-    there; taken back, it has the limits it should have, Gaussian for shot -> 0 and Poisson for read = 0.
+    A formula for shot noise multiplies the score by a noise that only the noisy pixel tells, and its errors with it.
+    So the image is stabilised first (`denoise.vst`), which makes its noise even and nearly Gaussian, and Gaussian's
+    formula holds: on photographs that comes closer by 0.7 dB and more, though of a density that is known exactly
+    Poisson's formula is closer. Without shot noise nothing is to be stabilised.
+
+    Parameters
+    ----------
+    score : callable
+        Maps images (B, C, H, W) to their score; it is asked for that of the stabilised image, scaled to 0..1.
+    noisy : (B, C, H, W) tensor
+        House units.
+    noise : NoiseLevel
+        (C,) or (B, C).
 
     Notes
     -----
-    x + b = (y + b + shot / 2) exp(shot s),  b = read / shot                                          (1)
-    x = (y + shot / 2) exp(shot s) + read expm1(shot s) / shot                                        (2)
+    u = f(y) / f(1), f the generalised Anscombe transform                                             (1)
+    x = g(f(1) u + s(u) / f(1)), g its unbiased inverse                                               (2)
     """
-    shot = torch.as_tensor(shot, dtype=noisy.dtype, device=noisy.device).clamp_min(1e-12)
-    exponent = (shot * score).clamp(-_GREATEST_EXPONENT, _GREATEST_EXPONENT)
-    return (noisy + shot / 2) * torch.exp(exponent) + read * torch.expm1(exponent) / shot  # (2)
+    stabiliser = Stabiliser(noise, noisy)
+    white = stabiliser.forward(noisy.new_ones(1, noisy.shape[1], 1, 1))
+    shown = stabiliser.forward(noisy) / white  # (1)
+    return stabiliser.inverse(white * shown + score(shown) / white, "unbiased")  # (2)
 
 
-def posterior_mean(noisy: Tensor, score: Tensor, noise: NoiseLevel) -> Tensor:
-    """Return the posterior mean of (B, C, H, W) for a level of (C,) or (B, C), by `shot_and_read_mean`."""
-    shot, read = (
-        torch.as_tensor(part.copy(), dtype=noisy.dtype, device=noisy.device).reshape(-1, part.shape[-1], 1, 1)
-        for part in (noise.shot, noise.read)
-    )
-    return shot_and_read_mean(noisy, score, shot, read)
+def gamma_mean_by_logarithm(score: Score, noisy: Tensor, k: float) -> Tensor:
+    """Return the posterior mean for gamma noise of shape k by way of a logarithm, which makes its noise nearly even.
+
+    Of the plain logarithm the dark parts would be most of the image, so black is lifted by a fifth of white. What is
+    uneven of the noise then is known from the image: from the noisy one, and again from the first result.
+
+    Parameters
+    ----------
+    score : callable
+        As of `mean_by_stabilising`.
+    noisy : (B, C, H, W) tensor
+        House units; negative values count as 0.
+    k : float
+        Shape: the variance is x^2 / k.
+
+    Notes
+    -----
+    u = log(1 + y / c) / log(1 + 1 / c), c = 1 / 5                                                    (1)
+    The noise of log(c + y) has the variance w^2 / k and the mean -w^2 / 2 k, w = x / (x + c)         (2)
+    x = c (exp(log(1 + 1 / c) u + w^2 s(u) / (k log(1 + 1 / c)) + w^2 / 2 k) - 1)                     (3)
+    """
+    dark = noisy.clamp_min(0) / _LIFT
+    span = math.log1p(1 / _LIFT)
+    logarithm = dark.log1p()
+    toward = score(logarithm / span)  # (1)
+    for _ in range(_GAMMA_ROUNDS):
+        variance = (dark / (1 + dark)).square() / k  # (2)
+        exponent = logarithm + variance * (toward / span + 0.5)
+        dark = exponent.clamp_max(_GREATEST_EXPONENT).expm1().clamp_min(0)  # (3)
+    return _LIFT * dark

@@ -31,7 +31,7 @@ from denoise.noise_from_score import (
     respond,
 )
 from denoise.strength import keep_mean
-from denoise.tweedie import gamma_mean, posterior_mean
+from denoise.tweedie import gamma_mean_by_logarithm, mean_by_stabilising
 from noise_models.level import NoiseLevel
 
 PERTURBATION: Final = (0.01, 0.2)
@@ -71,7 +71,7 @@ class Noise2Score(torch.nn.Module):
             If no noise level is given.
         """
         noise = needed(noise, self.card, noisy.shape[1])
-        return keep_mean(noisy, posterior_mean(noisy, self.score(noisy), noise), noise)
+        return keep_mean(noisy, mean_by_stabilising(self.score, noisy, noise), noise)
 
     def denoise_blind(self, noisy: Tensor, *, generator: torch.Generator) -> tuple[Tensor, FamilyEstimate, float]:
         """Find out the family of the noise and its parameter from the score alone, and denoise by them.
@@ -102,7 +102,7 @@ class Noise2Score(torch.nn.Module):
             )
         if found.family == "gamma":
             k = estimate_parameter(response, "gamma")
-            return gamma_mean(noisy, response.score, k), found, k
+            return gamma_mean_by_logarithm(self.score, noisy, k), found, k
         if found.family == "shot-and-read":
             level = estimate_shot_and_read(response).for_channels(noisy.shape[1])
             parameter = float(level.shot[0])
@@ -111,7 +111,7 @@ class Noise2Score(torch.nn.Module):
             values = (0.0, parameter**2) if found.family == "gaussian" else (parameter, 0.0)
             shot, read = (np.full(noisy.shape[1], value) for value in values)
             level = NoiseLevel(shot, read, "the score")
-        return keep_mean(noisy, posterior_mean(noisy, response.score, level), level), found, parameter
+        return keep_mean(noisy, mean_by_stabilising(self.score, noisy, level), level), found, parameter
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Residual denoising: the network must point back from where added noise has led.

@@ -23,7 +23,7 @@ from denoise.noise_from_score import Family, detect_family, estimate_parameter, 
 from denoise.strength import keep_mean
 from denoise.training.sources.crops import load_photos
 from denoise.training.sources.noisy_sources import spoil
-from denoise.tweedie import gamma_mean, posterior_mean
+from denoise.tweedie import Score, gamma_mean_by_logarithm, mean_by_stabilising
 from denoise.weights import load_model
 from noise_models.level import NoiseLevel
 
@@ -33,13 +33,13 @@ CASES: tuple[tuple[Family, float], ...] = (
 )  # fmt: skip
 
 
-def clean_up(noisy: Tensor, score: Tensor, family: Family, parameter: float) -> Tensor:
+def clean_up(noisy: Tensor, score: Score, family: Family, parameter: float) -> Tensor:
     """Return Tweedie's estimate for a family and its parameter."""
     if family == "gamma":
-        return gamma_mean(noisy, score, parameter)
+        return gamma_mean_by_logarithm(score, noisy, parameter)
     gaussian = family == "gaussian"
     level = NoiseLevel(np.full(3, 0.0 if gaussian else parameter), np.full(3, parameter**2 if gaussian else 0.0))
-    return keep_mean(noisy, posterior_mean(noisy, score, level), level)
+    return keep_mean(noisy, mean_by_stabilising(score, noisy, level), level)
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24)
     arguments = parser.parse_args()
     keep_memory()
-    model = load_model(arguments.model)
+    score: Score = load_model(arguments.model).score  # type: ignore[attr-defined]
     twin = load_model(arguments.twin) if arguments.twin else None
     photos = load_photos(find_files("kodak24", data_root(arguments.data_root)))[: arguments.images]
     results: dict[str, float] = {}
@@ -62,11 +62,11 @@ def main() -> None:
             clean = photo.float()[None] / 255
             noisy = spoil(clean, family, parameter, generator).contiguous(memory_format=torch.channels_last)
             with torch.inference_mode():
-                response = respond(model.score, noisy, generator=generator)  # type: ignore[attr-defined]
+                response = respond(score, noisy, generator=generator)
                 estimate = estimate_parameter(response, family)
                 searched = search_parameter(noisy, response.score, family)
                 for name, value in (("known", parameter), ("estimated", estimate), ("search", searched)):
-                    found[f"{name}_db"].append(psnr_db(clean_up(noisy, response.score, family, value), clean))
+                    found[f"{name}_db"].append(psnr_db(clean_up(noisy, score, family, value), clean))
                 if twin is not None:
                     found["twin_db"].append(psnr_db(twin.denoise(noisy, None), clean))
             found["noisy_db"].append(psnr_db(noisy, clean))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from denoise.card import ModelCard
 from denoise.denoiser import Batch
@@ -146,6 +147,24 @@ def test_patches_keep_the_planes_of_a_mosaic_in_place(generator: torch.Generator
         NoisyPatches([image], [0.0], patch=64)
 
 
+class Oracle(torch.nn.Module):
+    """The score around a known picture; of an image that was stabilised, as its means around and their noise tell."""
+
+    def __init__(self, noisy: torch.Tensor, raw: Quotient) -> None:
+        super().__init__()
+        self.noisy, self.raw = noisy, raw
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if float((image - self.noisy).abs().mean()) < 0.01:
+            return self.raw(image)
+        even = around(image)
+        return (even - image) / around((image - even).square())
+
+
+def around(image: torch.Tensor) -> torch.Tensor:
+    return functional.avg_pool2d(image, 13, 1, 6, count_include_pad=False)
+
+
 @pytest.mark.parametrize(("family", "parameter"), [("gaussian", 0.08), ("poisson", 0.02), ("gamma", 60.0),
                                                    ("shot-and-read", 0.01)])  # fmt: skip
 def test_family_and_parameter_come_from_the_image_alone(family, parameter: float, generator: torch.Generator) -> None:
@@ -160,7 +179,7 @@ def test_family_and_parameter_come_from_the_image_alone(family, parameter: float
         else (parameter**2 if index == 0 else parameter * clean if index == 1 else clean**2 / parameter)
     )
     model = Noise2Score(CARD)
-    model.network = Quotient(clean, variance)  # type: ignore[assignment]
+    model.network = Oracle(noisy, Quotient(clean, variance))  # type: ignore[assignment]
     denoised, found, value = model.denoise_blind(noisy, generator=generator)
     assert found.family == family
     assert value == pytest.approx(parameter, rel=0.1)

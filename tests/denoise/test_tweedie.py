@@ -12,10 +12,10 @@ from scipy.stats import norm
 from denoise.errors import DenoiseError
 from denoise.tweedie import (
     gamma_mean,
+    gamma_mean_by_logarithm,
     gaussian_mean,
+    mean_by_stabilising,
     poisson_mean,
-    posterior_mean,
-    shot_and_read_mean,
     tweedie_mean,
 )
 from noise_models.level import NoiseLevel
@@ -110,8 +110,8 @@ def poisson_gaussian(
     ("zeta", "read", "mean", "spread", "error"),
     [
         (0.01, 1e-3, 0.4, 0.1, 0.05),
-        (0.01, 1e-4, 0.4, 0.03, 0.04),
-        (0.002, 5e-4, 0.1, 0.02, 0.04),
+        (0.01, 1e-4, 0.4, 0.03, 0.1),
+        (0.002, 5e-4, 0.1, 0.02, 0.05),
         (1e-6, 1e-3, 0.3, 0.05, 0.01),
     ],
 )
@@ -126,7 +126,11 @@ def test_a_sensors_noise_against_the_exact_posterior_mean(
         score, density = (mean - y) / (spread**2 + read), norm.pdf(y, mean, sigma)
     else:
         exact, score, density = poisson_gaussian(y, zeta, read, mean, spread)
-    estimate = shot_and_read_mean(torch.from_numpy(y), torch.from_numpy(score), zeta, read).numpy()
+    root = np.sqrt(zeta * y + 0.375 * zeta**2 + read)  # one over the slope of the transform
+    white = 2 / (np.sqrt(zeta + 0.375 * zeta**2 + read) + np.sqrt(0.375 * zeta**2 + read))
+    stabilised = torch.from_numpy((score + zeta / (2 * root**2)) * root * white).view(1, 1, 1, -1)
+    level = NoiseLevel(np.array([zeta]), np.array([read]))
+    estimate = mean_by_stabilising(lambda _: stabilised, torch.from_numpy(y).view(1, 1, 1, -1), level).numpy().ravel()
 
     def rms(values: FloatArray) -> float:
         return float(np.sqrt((density * (values - exact) ** 2).sum() / density.sum()) / spread)
@@ -135,11 +139,48 @@ def test_a_sensors_noise_against_the_exact_posterior_mean(
     assert rms(y) > 0.3
 
 
-def test_a_noise_level_chooses_the_limits() -> None:
-    generator = torch.Generator().manual_seed(2)
-    y = 0.1 + torch.rand(2, 3, 4, 4, generator=generator)
-    score = 6 * torch.randn(2, 3, 4, 4, generator=generator)
+def test_without_shot_noise_nothing_is_stabilised() -> None:
+    y = 0.1 + torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+
+    def score(image: torch.Tensor) -> torch.Tensor:
+        return 6 * torch.sin(9 * image)
+
     read_only = NoiseLevel(np.zeros(3), np.full(3, 0.01))
-    torch.testing.assert_close(posterior_mean(y, score, read_only), gaussian_mean(y, score, 0.01), rtol=1e-4, atol=1e-5)
-    shot_only = NoiseLevel(np.full((2, 3), 0.02), np.zeros((2, 3)))
-    torch.testing.assert_close(posterior_mean(y, score, shot_only), poisson_mean(y, score, 0.02))
+    expected = gaussian_mean(y, score(y), 0.01)
+    torch.testing.assert_close(mean_by_stabilising(score, y, read_only), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_each_image_of_a_batch_has_its_own_level() -> None:
+    y = 0.1 + torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    levels = NoiseLevel(np.array([[0.02] * 3, [0.001] * 3]), np.array([[1e-3] * 3, [1e-4] * 3]))
+    together = mean_by_stabilising(torch.neg, y, levels)
+    for number in range(2):
+        alone = NoiseLevel(levels.shot[number], levels.read[number])
+        torch.testing.assert_close(together[[number]], mean_by_stabilising(torch.neg, y[[number]], alone))
+
+
+@pytest.mark.parametrize(("k", "mean", "spread"), [(100.0, 0.5, 0.06), (50.0, 0.3, 0.05), (100.0, 0.05, 0.005)])
+def test_gamma_noise_by_its_logarithm_against_the_exact_posterior_mean(k: float, mean: float, spread: float) -> None:
+    """Root mean square error over the noisy values, in standard deviations of a normal prior."""
+    x = np.linspace(max(1e-3, mean - 4 * spread), mean + 4 * spread, 801)
+    y = np.linspace(mean * (1 - 2.5 / k**0.5), mean * (1 + 2.5 / k**0.5), 41)
+
+    def log_density(values: FloatArray) -> FloatArray:
+        """Of y, integrated over the prior; and of the posterior."""
+        law = (k - 1) * np.log(values[:, None]) - k * np.log(x) - k * values[:, None] / x
+        return law + norm.logpdf(x, mean, spread)
+
+    weights = np.exp(log_density(y) - log_density(y).max())
+    exact, density = (weights * x).sum(1) / weights.sum(1), weights.sum(1)
+    step = 1e-4 * mean
+    above, below = (np.log(np.exp(log_density(values)).sum(1)) for values in (y + step, y - step))
+    score_of_y = (above - below) / (2 * step)
+    stretched = torch.from_numpy((score_of_y * (y + 0.2) + 1) * np.log(6)).view(1, 1, 1, -1)
+    noisy = torch.from_numpy(y).view(1, 1, 1, -1)
+    estimate = gamma_mean_by_logarithm(lambda _: stretched, noisy, k).numpy().ravel()
+
+    def rms(values: FloatArray) -> float:
+        return float(np.sqrt((density * (values - exact) ** 2).sum() / density.sum()) / spread)
+
+    assert rms(estimate) < 0.15
+    assert rms(y) > 0.3
