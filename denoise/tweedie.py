@@ -31,7 +31,7 @@ Score = Callable[[Tensor], Tensor]
 _LEAST_DENOMINATOR: Final = 1e-3
 _GREATEST_EXPONENT: Final = 4.0
 _NEAR_ONE: Final = 1e-3
-_LIFT: Final = 0.2
+_LIFT: Final = 0.4
 _GAMMA_ROUNDS: Final = 2
 
 
@@ -138,7 +138,7 @@ def mean_by_stabilising(score: Score, noisy: Tensor, noise: NoiseLevel) -> Tenso
 def gamma_mean_by_logarithm(score: Score, noisy: Tensor, k: float) -> Tensor:
     """Return the posterior mean for gamma noise of shape k by way of a logarithm, which makes its noise nearly even.
 
-    Of the plain logarithm the dark parts would be most of the image, so black is lifted by a fifth of white. What is
+    Of the plain logarithm the dark parts would be most of the image, so black is lifted by two fifths of white. What is
     uneven of the noise then is known from the image: from the noisy one, and again from the first result.
 
     Parameters
@@ -152,7 +152,7 @@ def gamma_mean_by_logarithm(score: Score, noisy: Tensor, k: float) -> Tensor:
 
     Notes
     -----
-    u = log(1 + y / c) / log(1 + 1 / c), c = 1 / 5                                                    (1)
+    u = log(1 + y / c) / log(1 + 1 / c), c = 2 / 5                                                    (1)
     The noise of log(c + y) has the variance w^2 / k and the mean -w^2 / 2 k, w = x / (x + c)         (2)
     x = c (exp(log(1 + 1 / c) u + w^2 s(u) / (k log(1 + 1 / c)) + w^2 / 2 k) - 1)                     (3)
     """

@@ -175,7 +175,7 @@ def test_gamma_noise_by_its_logarithm_against_the_exact_posterior_mean(k: float,
     step = 1e-4 * mean
     above, below = (np.log(np.exp(log_density(values)).sum(1)) for values in (y + step, y - step))
     score_of_y = (above - below) / (2 * step)
-    stretched = torch.from_numpy((score_of_y * (y + 0.2) + 1) * np.log(6)).view(1, 1, 1, -1)
+    stretched = torch.from_numpy((score_of_y * (y + 0.4) + 1) * np.log(3.5)).view(1, 1, 1, -1)
     noisy = torch.from_numpy(y).view(1, 1, 1, -1)
     estimate = gamma_mean_by_logarithm(lambda _: stretched, noisy, k).numpy().ravel()
 
