@@ -18,6 +18,7 @@ _SPIKE_SIGMA: Final = 4.0
 _COMPANY_SIGMA: Final = 3.0
 FIRST_SPIKE_SIGMA: Final = 6.0
 """At first sight, a spike lies this far from the mean of its column."""
+_MANY_STREAKS: Final = 0.025
 _MOST_LEVERAGE: Final = 0.95
 _LEAST_SIGMA: Final = 1e-6
 
@@ -116,7 +117,8 @@ def trusted(residual: Tensor, sigma: Tensor, flaws: Flaws, expected: Tensor) -> 
     """Return which values (bands, H, W) count: measured, no spike, no streak, and far from where a band was cut.
 
     A spike lies more than four sigma from what is expected, alone: the bands beside it do not go along. A whole stretch
-    of the spectrum that goes astray is something rare, not noise. Nor does a streak count (`find_streaks`).
+    of the spectrum that goes astray is something rare, not noise. Nor does a streak (`find_streaks`), of
+    a cube that is full of them: in others, what looks like one is mostly the scene.
     """
     inside = flaws.unaffected(expected, 3 * torch.where(torch.isfinite(sigma), sigma, 0.0))
     distance = torch.where(flaws.valid & inside, residual / sigma[:, None, None], 0.0)
@@ -126,7 +128,8 @@ def trusted(residual: Tensor, sigma: Tensor, flaws: Flaws, expected: Tensor) -> 
         beside[1:] += company[:-1] * (above[1:] > 0)
         beside[:-1] += company[1:] * (above[:-1] > 0)
     counts = flaws.valid & inside & ((distance.abs() < _SPIKE_SIGMA) | (beside > 0))
-    return counts & ~find_streaks(distance, counts)
+    streaks = find_streaks(distance, counts)
+    return counts & ~streaks if float(streaks.float().mean()) > _MANY_STREAKS else counts
 
 
 def _leverage(spectra: Tensor, sigma: Tensor) -> Tensor:

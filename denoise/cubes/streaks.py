@@ -19,6 +19,10 @@ _BESIDE: Final = 4
 """Bands to either side that may go along."""
 _COMPANY: Final = 0.35
 """Share of them that makes it something of the scene: spectra are smooth, elements are each on their own."""
+_USUAL: Final = 1.25
+"""Runs of white noise differ by less than this many standard errors, in the robust sense."""
+_LOOKED_AT: Final = 32
+"""Columns that tell how much runs of a band differ."""
 _CHUNK: Final = 1 << 21
 
 
@@ -36,26 +40,41 @@ def find_streaks(distance: Tensor, valid: Tensor) -> Tensor:
     -------
     (bands, H, W) bool
         True in every run of 12 rows, and then of 32 of what is left, whose mean lies more than five standard errors
-        from zero; unless that of more than a third of the four bands to either side lies more than three from it, to
-        the same side. Tracks of less than twice a run have none of that length.
+        from zero, or, where the fit misses more than noise, of what runs of the band usually show; unless that of more
+        than a third of the four bands to either side lies more than three from it, to the same side. Tracks of less
+        than twice a run have none of that length, and cubes of fewer than nine bands none at all.
     """
+    if len(distance) < 2 * _BESIDE + 1:
+        return torch.zeros_like(valid)
     columns = max(1, _CHUNK // (distance.shape[0] * distance.shape[1]))
-    parts = zip(distance.split(columns, 2), valid.split(columns, 2), strict=True)
-    return torch.cat([_of_columns(part, counts) for part, counts in parts], 2)
-
-
-def _of_columns(distance: Tensor, valid: Tensor) -> Tensor:
     found = torch.zeros_like(valid)
     for run in _RUNS:
         if 2 * run > distance.shape[1]:
             break
-        counts = valid & ~found
-        errors = _sums(distance * counts, 1, run) / _sums(counts.to(distance), 1, run).clamp_min(1).sqrt()
-        for above in (errors, -errors):
-            here = torch.nonzero((above > _ERRORS).any(1).any(0)).flatten()
-            if len(here):
-                found[:, :, here] |= _runs_alone(above[:, :, here], run)
+        spread = _usual_errors(distance, valid, run)
+        parts = zip(distance.split(columns, 2), valid.split(columns, 2), found.split(columns, 2), strict=True)
+        for part, counts, before in parts:
+            errors = _errors(part, counts & ~before, run) / spread
+            for above in (errors, -errors):
+                here = torch.nonzero((above > _ERRORS).any(1).any(0)).flatten()
+                if len(here):
+                    before[:, :, here] |= _runs_alone(above[:, :, here], run)
     return found
+
+
+def _errors(distance: Tensor, counts: Tensor, run: int) -> Tensor:
+    """Return the means of runs, in their standard errors."""
+    return _sums(distance * counts, 1, run) / _sums(counts.to(distance), 1, run).clamp_min(1).sqrt()
+
+
+def _usual_errors(distance: Tensor, valid: Tensor, run: int) -> Tensor:
+    """Return how many standard errors runs of each band (bands, 1, 1) usually differ by: 1 where the fit holds.
+
+    More where the fit still misses the scene: then streaks are what stands out from that.
+    """
+    some = slice(None, None, max(1, distance.shape[2] // _LOOKED_AT))
+    errors = _errors(distance[:, :, some], valid[:, :, some], run)[:, :: run // 3]
+    return (1.4826 / _USUAL * errors.abs().flatten(1).median(1).values).clamp_min(1)[:, None, None]
 
 
 def _runs_alone(errors: Tensor, run: int) -> Tensor:
