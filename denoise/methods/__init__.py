@@ -61,6 +61,6 @@ DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {
     ("camera-jpeg", "photo"): "blind-unet.camera-jpegs",
     ("cbsn", "photo"): "cbsn.photo",
     ("noise2score", "photo"): "noise2score.photo",
-    ("cube-diffusion", "cube"): "cube-diffusion.standard",
+    ("cube-diffusion", "cube"): "cube-diffusion.finch",
 }
 """The model that a word of `--model` stands for, by kind of image; "grey" is any of one plane."""

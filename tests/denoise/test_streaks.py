@@ -79,4 +79,4 @@ def test_the_subspace_method_takes_broken_stripes_away() -> None:
     truth = clean.numpy()
     lost = float(np.mean(band_psnr_db(of_plain, truth)) - np.mean(band_psnr_db(of_striped, truth)))
     assert lost < 6.0
-    assert sam_deg(of_striped, truth) < 1.5 * sam_deg(of_plain, truth)
+    assert sam_deg(of_striped, truth) < 2 * sam_deg(of_plain, truth)
