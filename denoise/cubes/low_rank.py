@@ -19,6 +19,7 @@ _COMPANY_SIGMA: Final = 3.0
 FIRST_SPIKE_SIGMA: Final = 6.0
 """At first sight, a spike lies this far from the mean of its column."""
 _MANY_STREAKS: Final = 0.025
+"""Share of the values in them, from which on a cube is full of streaks."""
 _EVERY_COLUMN: Final = 4
 """Of so many, one tells whether the cube is full of streaks."""
 _MOST_LEVERAGE: Final = 0.95
@@ -119,8 +120,8 @@ def trusted(residual: Tensor, sigma: Tensor, flaws: Flaws, expected: Tensor) -> 
     """Return which values (bands, H, W) count: measured, no spike, no streak, and far from where a band was cut.
 
     A spike lies more than four sigma from what is expected, alone: the bands beside it do not go along. A whole stretch
-    of the spectrum that goes astray is something rare, not noise. Nor does a streak (`find_streaks`), of
-    a cube that is full of them: in others, what looks like one is mostly the scene.
+    of the spectrum that goes astray is something rare, not noise. A streak (`find_streaks`) does not count where the
+    cube is full of them; elsewhere, what looks like one is mostly the scene.
     """
     inside = flaws.unaffected(expected, 3 * torch.where(torch.isfinite(sigma), sigma, 0.0))
     distance = torch.where(flaws.valid & inside, residual / sigma[:, None, None], 0.0)
