@@ -125,14 +125,19 @@ def trusted(residual: Tensor, sigma: Tensor, flaws: Flaws, expected: Tensor) -> 
     """
     inside = flaws.unaffected(expected, 3 * torch.where(torch.isfinite(sigma), sigma, 0.0))
     distance = torch.where(flaws.valid & inside, residual / sigma[:, None, None], 0.0)
-    beside = torch.zeros_like(distance)
-    for above in (distance, -distance):
-        company = (above > _COMPANY_SIGMA).to(distance)
-        beside[1:] += company[:-1] * (above[1:] > 0)
-        beside[:-1] += company[1:] * (above[:-1] > 0)
-    counts = flaws.valid & inside & ((distance.abs() < _SPIKE_SIGMA) | (beside > 0))
+    counts = flaws.valid & inside & ((distance.abs() < _SPIKE_SIGMA) | _accompanied(distance))
     some = find_streaks(distance[:, :, ::_EVERY_COLUMN], counts[:, :, ::_EVERY_COLUMN])
     return counts & ~find_streaks(distance, counts) if float(some.float().mean()) > _MANY_STREAKS else counts
+
+
+def _accompanied(distance: Tensor) -> Tensor:
+    """Return which values a band beside goes along with, far and to the same side."""
+    beside = torch.zeros_like(distance, dtype=torch.bool)
+    for above in (distance, -distance):
+        company = above > _COMPANY_SIGMA
+        beside[1:] |= company[:-1] & (above[1:] > 0)
+        beside[:-1] |= company[1:] & (above[:-1] > 0)
+    return beside
 
 
 def _leverage(spectra: Tensor, sigma: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class CubeDiffusion(nn.Module):
         self.register_buffer("spread", torch.zeros(1))
         self.multiple_of = SPATIAL_STEP * self.network.multiple_of
         self.images_multiple_of = SPECTRAL_STEP * self.network.multiple_of
-        self.bytes_per_value = 130.0  # the subspace estimate's 125 at most, and what refines its images
+        self.bytes_per_value = 100.0  # the subspace estimate's 75 and, of some eight bands each, an image's features
 
     def with_samples(self, samples: int) -> CubeDiffusion:
         """Average that many draws, 0 for none: then one step leads to the mean of all; returns itself."""

@@ -74,7 +74,7 @@ class SubspaceDenoiser:
         self.foundation = foundation
         if isinstance(foundation, SupervisedDenoiser):
             foundation.keeps_detail = False  # what is not noise in these images is spoilt values, and they are to go
-        self.bytes_per_value = 125.0  # measured: 256 bands of 160 x 160
+        self.bytes_per_value = 75.0  # measured
 
     def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Denoise (B, bands, H, W) float32, rows along the track; same shape out.
