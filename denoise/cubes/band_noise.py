@@ -23,6 +23,8 @@ SIGMA_PER_MAD: Final = 1.4826
 """Standard deviation of a Gaussian per median of its absolute deviation."""
 _LEAST_VALUES: Final = 50
 _BLUR_RADIUS: Final = 1.0
+_PIXELS_AT_ONCE: Final = 4096
+"""Made float64 at a time."""
 _ABOVE_THE_EDGE: Final = 1.2
 
 
@@ -66,8 +68,8 @@ class Moments:
     def of(cls, whitened: Tensor) -> Moments:
         """Take those of deviations from a mean (bands, H, W), divided by the noise of their band."""
         smooth, gain = blur(whitened, _BLUR_RADIUS)
-        flat = smooth.flatten(1).double()
-        return cls(flat @ flat.T, whitened[0].numel(), gain)
+        parts = (part.double() for part in smooth.flatten(1).split(_PIXELS_AT_ONCE, 1))
+        return cls(sum((part @ part.T for part in parts), start=torch.zeros(())), whitened[0].numel(), gain)
 
     def __add__(self, other: Moments) -> Moments:
         pixels = self.pixels + other.pixels
@@ -108,11 +110,16 @@ def signal_spectra(whitened: Tensor, most: int) -> Tensor:
 def blur(planes: Tensor, radius: float) -> tuple[Tensor, float]:
     """Convolve each plane (C, H, W) with a Gaussian of this standard deviation [pixel]; also the gain of variance."""
     reach = min(math.ceil(3 * radius), min(planes.shape[1:]) - 1)
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=planes.device) / radius) ** 2).to(planes)
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / radius) ** 2)
     taps = taps / taps.sum()
-    padded = functional.pad(planes[:, None], (reach, reach, reach, reach), mode="reflect")
-    across = functional.conv2d(padded, taps.view(1, 1, 1, -1))
-    return functional.conv2d(across, taps.view(1, 1, -1, 1))[:, 0], float(taps.square().sum() ** 2)
+    for axis in (2, 1):  # shifted and added: a convolution would hold a copy of the planes for each tap
+        length = planes.shape[axis]
+        beyond = (reach, reach, 0, 0) if axis == 2 else (0, 0, reach, reach)
+        padded = functional.pad(planes[None], beyond, mode="reflect")[0]
+        planes = torch.zeros_like(planes)
+        for shift, tap in enumerate(taps.tolist()):
+            planes.add_(padded.narrow(axis, shift, length), alpha=tap)
+    return planes, float(taps.square().sum() ** 2)
 
 
 def mean_of_valid(planes: Tensor, valid: Tensor) -> Tensor:
