@@ -36,9 +36,11 @@ STRIDE: Final = 5
 SUBSAMPLE: Final = 2
 INVARIANCE: Final = 2.0
 """Weight of the invariance loss, lambda."""
-STRONGEST: Final = 10 / 255
-"""That a student is told, and its teachers: what a camera saved at 100 % has detail enough above it."""
-_TIMES: Final = 4.0
+STRONGEST: Final = 16 / 255
+"""That a student is told while it learns, and its teachers."""
+_MOST_TOLD: Final = 10 / 255
+"""That a student is told of an image: what a camera saved at 100 % has detail enough above it."""
+_TIMES: Final = 6.0
 """The strength told, in standard deviations of the noise in an image's flattest parts: elsewhere there is more."""
 _UNSEEN: Final = 4 / 255
 """Told where nothing is flat."""
@@ -214,7 +216,7 @@ class DistilledBlindSpot(nn.Module):
         if not self.told or min(image.shape[1:]) < _LEAST_SIDE:
             return _UNSEEN
         found = noise_correlation(image)
-        return min(_TIMES * found.sigma, STRONGEST) if found.along else _UNSEEN
+        return min(_TIMES * found.sigma, _MOST_TOLD) if found.along else _UNSEEN
 
     def _clean(self, noisy: Tensor, strength: Tensor) -> Tensor:
         sides = [size // self.network.fold for size in noisy.shape[2:]]

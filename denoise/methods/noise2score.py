@@ -53,12 +53,16 @@ class Noise2Score(torch.nn.Module):
         super().__init__()
         self.card = card
         self.network = ScoreUNet(**card.config)
-        self.macs_per_pixel = self.network.macs_per_pixel()
+        self.macs_per_pixel = 2 * self.network.macs_per_pixel()  # mirrored as well
         self.bytes_per_pixel = self.network.bytes_per_pixel()
 
     def score(self, noisy: Tensor) -> Tensor:
-        """Return grad_y log p(y) of (B, C, H, W), H and W multiples of the card's ``multiple_of``."""
-        return self.network(noisy)
+        """Return grad_y log p(y) of (B, C, H, W), H and W multiples of the card's ``multiple_of``.
+
+        It is the mean of what the network finds in an image and in its mirror image: pictures are as probable
+        mirrored, and the network's errors in the two are partly their own.
+        """
+        return 0.5 * (self.network(noisy) + self.network(noisy.flip(3)).flip(3))
 
     def denoise(self, noisy: Tensor, noise: NoiseLevel | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Denoise (B, C, H, W) float32 with shot and read noise of a known level; same shape out.
@@ -136,7 +140,7 @@ class Noise2Score(torch.nn.Module):
         amount = (least * (PERTURBATION[1] / least) ** place)[:, None, None, None].repeat(2, 1, 1, 1)
         added = torch.randn(noisy.shape, generator=generator, device=noisy.device)
         added, noisy = torch.cat((added, -added)), noisy.repeat(2, 1, 1, 1)
-        errors = (added + amount * self.score(noisy + amount * added)).square()  # (1)
+        errors = (added + amount * self.network(noisy + amount * added)).square()  # (1)
         total = errors.mean()
         explained = ((added.square() - errors) / amount.square()).mean()
         return {"total": total, "explained": explained.detach()}

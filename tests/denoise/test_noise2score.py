@@ -72,6 +72,38 @@ def test_the_loss_is_least_where_the_network_is_the_score(
     assert losses[1.0] < min(losses[0.8], losses[1.2])
 
 
+class Constant(torch.nn.Module):
+    """The same answer to the images of a batch, whatever they are."""
+
+    def __init__(self, answer: torch.Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
+        return self.answer.repeat(len(noisy) // len(self.answer), 1, 1, 1)
+
+
+def test_every_perturbation_has_its_opposite_beside_it(generator: torch.Generator) -> None:
+    """What the score of the image itself would add by chance cancels: here the network answers the same to all."""
+    model = Noise2Score(CARD)
+    answer = torch.randn(4, 3, 16, 16, generator=generator)
+    model.network = Constant(answer)  # type: ignore[assignment]
+    batch = Batch(torch.zeros(4, 3, 16, 16), None, None)
+    losses = [float(model.loss(batch, generator=torch.Generator().manual_seed(seed))["explained"]) for seed in range(3)]
+    assert losses == pytest.approx([-float(answer.square().mean())] * 3, rel=1e-3)
+
+
+@torch.no_grad()
+def test_a_mirrored_image_has_the_mirrored_score(generator: torch.Generator) -> None:
+    torch.manual_seed(1)
+    model = Noise2Score(CARD)
+    torch.nn.init.normal_(model.network.body.tail.weight, std=0.05)
+    noisy = torch.rand(1, 3, 32, 48, generator=generator)
+    network = model.network(noisy)
+    torch.testing.assert_close(model.score(noisy.flip(3)).flip(3), model.score(noisy))
+    assert float((network - model.network(noisy.flip(3)).flip(3)).abs().max()) > 0.01  # which the network's is not
+
+
 def test_the_added_noise_is_wide_and_hides_the_grid_of_counts(generator: torch.Generator) -> None:
     model = Noise2Score(CARD)
     for step, least in ((0.0, PERTURBATION[0]), (0.1, 0.06)):
