@@ -110,13 +110,12 @@ def survey_columns(whole: Whole, model: LowRank, flaws: Flaws, spread: Tensor) -
     The rows are read three times. Columns first get their mean and range; then their offsets, where only what lies far
     from that mean does not count; then again, without all spikes, which show once the stripes are out.
     """
-    parts = [
+    seen = (
         (planes.amin(1), planes.amax(1), ColumnSums.of(planes, between(planes, flaws.low, flaws.high), split))
         for planes, split in _track(whole)
-    ]
-    lowest, highest, sums = zip(*parts, strict=True)
-    track = reduce(ColumnSums.__add__, sums)
-    stuck, empty = stuck_columns(torch.stack(lowest).amin(0), torch.stack(highest).amax(0), track.rows)
+    )
+    lowest, highest, track = reduce(_together, seen)
+    stuck, empty = stuck_columns(lowest, highest, track.rows)
     mean = track.mean
     columns = Columns(torch.zeros_like(mean), mean, spread, stuck, empty, flaws.low, flaws.high)
     columns = _with_stripes(columns, whole, model, lambda columns, planes, here: columns.near(planes, here))
@@ -133,26 +132,37 @@ def survey_stripes(columns: Columns, whole: Whole, model: LowRank) -> Columns:
 def survey_spectra(columns: Columns, whole: Whole, model: LowRank) -> Tensor:
     """Return the spectra (bands, r) of rows all along the track, scaled by the noise that a sample showed."""
     sigma = model.sigma[:, None, None]
-    moments = []
-    for planes, _ in _track(whole):
+
+    def moments(planes: Tensor) -> Moments:
         fit = columns.applied(model, planes, columns.flaws(planes))
         fitted = fit.cube(fit.images(planes)[0], planes.shape)
         filled = torch.where(fit.valid, fit.destriped(planes), fitted)
-        moments.append(Moments.of((filled - filled.mean(1, keepdim=True)) / sigma))
-    spectra = reduce(Moments.__add__, moments).spectra(most_spectra(whole.shape[0]))
+        return Moments.of((filled - filled.mean(1, keepdim=True)) / sigma)
+
+    spectra = reduce(Moments.__add__, (moments(planes) for planes, _ in _track(whole))).spectra(
+        most_spectra(whole.shape[0])
+    )
     return torch.where(torch.isfinite(model.sigma), model.sigma, 0.0)[:, None] * spectra
 
 
 def _with_stripes(
     columns: Columns, whole: Whole, model: LowRank, counted: Callable[[Columns, Tensor, Flaws], Tensor]
 ) -> Columns:
-    sums = []
-    for planes, split in _track(whole):
+    def sums(planes: Tensor, split: int) -> ColumnSums:
         fit = replace(model, offsets=columns.offsets, valid=counted(columns, planes, columns.flaws(planes)))
         residual = planes - fit.cube(fit.images(planes)[0], planes.shape)
-        sums.append(ColumnSums.of(residual, fit.valid, split))
-    offsets = stripe_offsets(reduce(ColumnSums.__add__, sums), model.spectra, model.sigma)
+        return ColumnSums.of(residual, fit.valid, split)
+
+    track = reduce(ColumnSums.__add__, (sums(planes, split) for planes, split in _track(whole)))
+    offsets = stripe_offsets(track, model.spectra, model.sigma)
     return replace(columns, offsets=offsets)
+
+
+def _together(
+    one: tuple[Tensor, Tensor, ColumnSums], other: tuple[Tensor, Tensor, ColumnSums]
+) -> tuple[Tensor, Tensor, ColumnSums]:
+    """Return least, largest and sums of two parts of a track."""
+    return one[0].minimum(other[0]), one[1].maximum(other[1]), one[2] + other[2]
 
 
 def _track(whole: Whole) -> Iterator[tuple[Tensor, int]]:
