@@ -69,10 +69,7 @@ def run(
     if overwrite and skip_existing:
         raise console.usage_error("--overwrite and --skip-existing say different things; give one of them.")
     with console.errors_as_lines(traceback):
-        from denoise.engine.device import keep_memory
         from denoise.jobs import Options, parse_size, plan_jobs
-
-        keep_memory()
 
         options = Options(
             model=model, noise=noise, profile=profile, strength=strength, format=format_, device=device,
@@ -108,12 +105,11 @@ def _run_all(
     jobs: list[Any], options: Any, dry_run: bool, fail_fast: bool, as_json: bool, quiet: bool, traceback: bool
 ) -> list[tuple[Any, Exception]]:
     """Do one job after the other; returns those that failed, with their errors."""
-    from denoise.batch import Runner
     from denoise.errors import DenoiseError
     from noise_models.base import NoiseModelError
 
     failures: list[tuple[Any, Exception]] = []
-    with console.errors_as_lines(traceback), Runner(options) as runner:
+    with console.errors_as_lines(traceback), _runner(jobs, options) as runner:
         for job in jobs:
             try:
                 if dry_run:
@@ -131,6 +127,23 @@ def _run_all(
                 continue
             _tell(as_json, quiet, record)
     return failures
+
+
+def _runner(jobs: list[Any], options: Any) -> Any:
+    """Return what does the jobs; the first file is read while torch loads, which takes longer."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from denoise.io import read
+
+    pool = ThreadPoolExecutor(1, "read")
+    kinds = {"variable": options.variable, "band_axis": options.band_axis}
+    ahead = {job.source: pool.submit(read, job.source, **kinds) for job in jobs[:1]}
+    pool.shutdown(wait=False)
+    from denoise.batch import Runner
+    from denoise.engine.device import keep_memory
+
+    keep_memory()
+    return Runner(options, ahead)
 
 
 def _progress(name: str, silent: bool) -> Any:

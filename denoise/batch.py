@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -37,10 +38,21 @@ _NOT_CHECKED = {"verdict": "not checked", "reasons": ["no noise level was measur
 
 
 class Runner:
-    """Denoises files with one engine, one model in memory, and one exiftool."""
+    """Denoises files with one engine, one model in memory, and one exiftool.
 
-    def __init__(self, options: Options) -> None:
+    Parameters
+    ----------
+    options : Options
+        How.
+    ahead : dict of Path to Future, optional
+        Images that are being read already, by their files; each is taken out when its turn comes.
+    """
+
+    def __init__(
+        self, options: Options, ahead: dict[Path, Future[RawImage | Photo | HyperspectralCube]] | None = None
+    ) -> None:
         self.options = options
+        self._ahead = ahead if ahead is not None else {}
         self.engine = Engine(
             options.device, options.precision, options.tile, max_memory=options.max_memory, seed=options.seed
         )
@@ -120,7 +132,10 @@ class Runner:
 
     def _read(self, source: Path) -> tuple[RawImage | Photo | HyperspectralCube, CameraProfile | None]:
         """Read a file; with a profile of its camera, its fixed pattern is taken out."""
-        image = read(source, variable=self.options.variable, band_axis=self.options.band_axis)
+        if source in self._ahead:
+            image = self._ahead.pop(source).result()
+        else:
+            image = read(source, variable=self.options.variable, band_axis=self.options.band_axis)
         profile = choose_profile(image, self.options.profile) if isinstance(image, RawImage) else None
         if profile is None or not isinstance(image, RawImage):
             return image, None

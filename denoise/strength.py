@@ -133,11 +133,9 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
         return denoised
     limit = _variance(denoised, noise).sqrt_().mul_(_OUTLIER_SIGMA)
     removed = (noisy - denoised).clamp_(-limit, limit)
-    bottom, right = -height % _STEP, -width % _STEP
-    if bottom or right:
-        removed, limit = (functional.pad(part, (0, right, 0, bottom), mode="replicate") for part in (removed, limit))
-    cells = coarse = functional.avg_pool2d(removed, _STEP)
-    plausible = functional.avg_pool2d(limit, _STEP).mul_(_PLAUSIBLE_ERRORS / _OUTLIER_SIGMA / _STEP)
+    cells = coarse = _cells(removed)
+    everywhere = limit.shape[2:] == (1, 1)
+    plausible = (limit if everywhere else _cells(limit)) * (_PLAUSIBLE_ERRORS / _OUTLIER_SIGMA / _STEP)
     taps = torch.arange(-_REACH, _REACH + 1, device=noisy.device, dtype=noisy.dtype)
     kernel = torch.exp(-0.5 * (taps / _RADIUS) ** 2)
     kernel = (kernel / kernel.sum()).expand(noisy.shape[1], 1, 1, -1)
@@ -151,22 +149,28 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
 
 def cells_around(values: torch.Tensor) -> torch.Tensor:
     """Average (B, C, H, W) over planes and over 3 x 3 cells of 8 x 8 around each cell, (B, 1, rows, columns)."""
-    height, width = values.shape[2:]
-    mean = functional.pad(values.mean(1, keepdim=True), (0, -width % _STEP, 0, -height % _STEP), mode="replicate")
-    cells = functional.pad(functional.avg_pool2d(mean, _STEP), (1, 1, 1, 1), mode="replicate")
+    cells = functional.pad(_cells(values.mean(1, keepdim=True)), (1, 1, 1, 1), mode="replicate")
     return functional.avg_pool2d(cells, 3, 1)
 
 
 def between_cells(cells: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Interpolate (B, C, rows, columns) of cells of 8 x 8 linearly to (B, C, height, width)."""
-    pixels = functional.interpolate(cells, scale_factor=_STEP, mode="bilinear", align_corners=False)
+    pixels = functional.interpolate(cells.contiguous(), scale_factor=_STEP, mode="bilinear", align_corners=False)
     return pixels[:, :, :height, :width]
 
 
+def _cells(values: torch.Tensor) -> torch.Tensor:
+    """Average (B, C, H, W) over cells of 8 x 8, the last of which may reach beyond the edge."""
+    bottom, right = -values.shape[2] % _STEP, -values.shape[3] % _STEP
+    if bottom or right:
+        values = functional.pad(values, (0, right, 0, bottom), mode="replicate")
+    return functional.avg_pool2d(values, _STEP)
+
+
 def _variance(denoised: torch.Tensor, noise: NoiseLevel) -> torch.Tensor:
-    """Return the variance of the noise at every value of (B, C, H, W)."""
+    """Return the variance of the noise at every value of (B, C, H, W); (B, C, 1, 1) if it does not follow the light."""
     shot, read = (
         torch.tensor(part, dtype=denoised.dtype, device=denoised.device).reshape(-1, part.shape[-1], 1, 1)
         for part in (noise.shot, noise.read)
     )
-    return torch.addcmul(read, shot, denoised.clamp_min(0))
+    return torch.addcmul(read, shot, denoised.clamp_min(0)) if noise.shot.any() else read

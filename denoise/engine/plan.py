@@ -18,7 +18,7 @@ from denoise.images import Image
 
 PREFERRED_TILE: Final = 1024
 """Side of a tile where memory allows it: as fast per pixel as smaller ones, and far less is computed twice."""
-_TILE_OF_HALOS: Final = 12
+_TILE_OF_HALOS: Final = 19
 """A tile is at least this many halos wide if it fits: narrower ones compute too much of the image twice."""
 PREFERRED_VALUES: Final = 5 << 20
 """Values of a tile, all planes together, that are enough: of an image of many planes, tiles are smaller."""

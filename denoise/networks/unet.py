@@ -162,6 +162,27 @@ def grow(network: nn.Module, narrow: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return wide
 
 
+def of_grey(colour: Mapping[str, Tensor], fold: int) -> dict[str, Tensor]:
+    """Return the weights of a network for one channel, which does what that for three does with three equal ones.
+
+    Parameters
+    ----------
+    colour : mapping of str to tensor
+        Weights of a `ResidualUNet` of three channels, or of a module that holds one as its last part.
+    fold : int
+        Side of the cell that both fold at the door.
+    """
+    cell = fold**2
+    grey = dict(colour)
+    for name, weight in colour.items():
+        if name.endswith("head.weight"):
+            image, level = weight.split((3 * cell, weight.shape[1] - 3 * cell), 1)
+            grey[name] = torch.cat((image.unflatten(1, (3, cell)).sum(1), level), 1)
+        elif name.endswith("tail.weight"):
+            grey[name] = weight.unflatten(0, (3, cell)).mean(0)
+    return grey
+
+
 def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 

@@ -19,7 +19,7 @@ from denoise.errors import RecipeError, nearest
 from denoise.manifests import data_root
 from denoise.methods import METHODS
 from denoise.metrics import psnr_db
-from denoise.networks.unet import grow
+from denoise.networks.unet import grow, of_grey
 from denoise.training.feed import on_device
 from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
@@ -280,9 +280,12 @@ def make_learner(recipe: Recipe) -> nn.Module:
     foundation = load_model(recipe.card.stands_on) if recipe.card.stands_on else None
     model: Any = METHODS[recipe.card.method].denoiser(recipe.card, foundation)
     if recipe.start:
-        begun = cast(nn.Module, load_model(recipe.start))
+        begun: Any = load_model(recipe.start)
+        weights = begun.state_dict()
+        if [card.config.get("channels") for card in (begun.card, recipe.card)] == [3, 1]:
+            weights = of_grey(weights, begun.card.config.get("fold", 1))
         try:
-            model.load_state_dict(grow(model, begun.state_dict()))
+            model.load_state_dict(grow(model, weights))
         except RuntimeError as error:
             raise RecipeError(
                 f"start = '{recipe.start}' was asked, but its weights do not fit the network of the card ({error}). "

@@ -108,3 +108,20 @@ def test_only_real_out_of_memory_errors_count() -> None:
 def test_memory_is_kept_without_harm() -> None:
     code = "from denoise.engine.device import keep_memory; assert keep_memory() in (True, False)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2])
+
+
+def test_addresses_without_memory_are_not_held() -> None:
+    """The heap grows by addresses for huge pages: neither they nor what was freed count, what is alive does."""
+    code = """
+import torch
+from denoise.engine.device import keep_memory, resident_bytes
+MIB = 1 << 20
+before = resident_bytes()
+if keep_memory():
+    assert abs(resident_bytes() - before) < 32 * MIB
+    alive = torch.ones(50 * MIB)
+    assert 190 * MIB < resident_bytes() - before < 232 * MIB, resident_bytes() - before
+    del alive
+    assert resident_bytes() - before < 60 * MIB, resident_bytes() - before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2])

@@ -331,7 +331,7 @@ def test_a_plan_is_obeyed_and_must_fit_the_image() -> None:
 
 
 def test_a_wide_halo_asks_for_wide_tiles() -> None:
-    """So that not much more than a third of the image is computed twice; where memory is short, tiles shrink again."""
+    """So that little more than a seventh of the image is computed twice; where memory is short, tiles shrink again."""
     report = DeviceReport("cpu", available_bytes=16 * GIB)
     tasks = [
         Task((3, 3000, 4000), ModelCard(id="mock.none", method="mock", halo=halo, multiple_of=16), 0, 0, 176.0, None)
@@ -340,8 +340,8 @@ def test_a_wide_halo_asks_for_wide_tiles() -> None:
     precision = choose_precision("auto", tasks[0].card, report)
     narrow, wide = (make_plan(task, report, precision) for task in tasks)
     assert max(narrow.tile) <= 1024
-    assert 1024 < max(wide.tile) <= 12 * 112
-    assert tasks[1].lay(wide.tile).waste < 1.4
+    assert 1024 < max(wide.tile) <= 19 * 112
+    assert tasks[1].lay(wide.tile).waste < 1.2
     assert max(make_plan(tasks[1], report, precision, max_memory=GIB // 2).tile) < max(wide.tile)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoise.networks.unet import ResidualUNet, grow
+from denoise.networks.unet import ResidualUNet, grow, of_grey
 
 
 @pytest.fixture
@@ -62,6 +62,17 @@ def test_a_grown_network_computes_the_same_and_its_new_channels_learn(generator:
         assert weight.grad is not None
         if weight.shape != narrow.get_parameter(name).shape:
             assert weight.grad.flatten(1).abs().sum(1).count_nonzero() > narrow.get_parameter(name).shape[0] - 1, name
+
+
+def test_a_colour_network_made_grey_does_what_it_did_with_grey(generator: torch.Generator) -> None:
+    torch.manual_seed(0)
+    colour = ResidualUNet(3, widths=(8, 16), blocks=1, fold=2).double()
+    grey = ResidualUNet(1, widths=(8, 16), blocks=1, fold=2).double()
+    noisy = torch.randn(1, 1, 32, 32, generator=generator, dtype=torch.float64)
+    level = torch.full((1, 1, 16, 16), 0.1, dtype=torch.float64)
+    grey.load_state_dict(of_grey(colour.state_dict(), 2))
+    expected = colour(noisy.expand(-1, 3, -1, -1), level).mean(1, keepdim=True)
+    torch.testing.assert_close(grey(noisy, level), expected)
 
 
 def test_a_network_does_not_shrink() -> None:
