@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoise.networks.unet import ResidualUNet, grow, of_grey
+from denoise.networks import fused
+from denoise.networks.unet import ResidualBlock, ResidualUNet, grow, of_grey
 
 
 @pytest.fixture
@@ -81,3 +82,39 @@ def test_a_network_does_not_shrink() -> None:
         grow(narrow, wide.state_dict())
     with pytest.raises(RuntimeError, match="encoders"):
         grow(ResidualUNet(3, widths=(8, 16), blocks=2), narrow.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_gradients_a_network_computes_the_same(dtype: torch.dtype, generator: torch.Generator) -> None:
+    """There its convolutions rectify and add by themselves: in bfloat16 with one rounding less, never with more."""
+    torch.manual_seed(0)
+    network = ResidualUNet(4, widths=(16, 24), blocks=2).to(memory_format=torch.channels_last)  # pyright: ignore
+    torch.nn.init.normal_(network.tail.weight, std=0.1)
+    noisy = torch.randn(2, 4, 36, 44, generator=generator)
+    level = torch.full((2, 1, 36, 44), 0.1)
+    exact = ResidualUNet(4, widths=(16, 24), blocks=2).double()
+    exact.load_state_dict(network.state_dict())
+    expected = exact(noisy.double(), level.double()).detach()
+
+    def error(found: torch.Tensor) -> float:
+        return float((found.double() - expected).square().mean().sqrt() / expected.std())
+
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        plain = network(noisy, level).detach()
+        with torch.inference_mode():
+            at_once = network(noisy, level)
+    assert error(plain) < (1e-5 if dtype == torch.float32 else 0.02)
+    assert error(at_once) < 1.05 * error(plain) + 1e-7
+
+
+def test_where_the_operators_are_missing_plain_convolutions_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    block = ResidualBlock(8)
+    features = torch.randn(1, 8, 12, 12)
+    with torch.no_grad():
+        expected = block(features.clone())
+        monkeypatch.setattr(fused, "_operators", object)
+        fused.works.cache_clear()
+        assert not fused.serves(features)
+        torch.testing.assert_close(block(features), expected)
+    fused.works.cache_clear()
