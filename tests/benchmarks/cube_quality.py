@@ -1,4 +1,4 @@
-"""Hyperspectral cubes under the field's noise cases: PSNR, SSIM, spectral angle, ERGAS and time, beside a small peer.
+"""Hyperspectral cubes under the field's noise cases: PSNR, SSIM, spectral angle, ERGAS and time, beside peers.
 
 Run: python tests/benchmarks/cube_quality.py --data-root DATA [--cases gaussian-30,mixture] [--scenes abu-urban-5]
 
@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from cube_peers import PEERS
 from scipy.io import loadmat
-from scipy.ndimage import median_filter
-from skimage.restoration import denoise_nl_means
 
 from denoise.cubes.metrics import band_psnr_db, band_ssim, ergas, sam_deg, steady_stripe_energy, stripe_energy
 from denoise.training.sources.cube_noise import spoil_as_finch
@@ -28,7 +27,6 @@ from noise_models.cube_cases import spoil_cube
 Planes = npt.NDArray[np.float32]
 CASES = "gaussian-2,gaussian-30,gaussian-50,non-iid,stripe,mixture"
 SCENES = "abu-urban-5,abu-urban-1,abu-airport-1,abu-beach-2"
-RANK = 8
 
 
 def read_scene(root: Path, name: str) -> Planes:
@@ -36,46 +34,6 @@ def read_scene(root: Path, name: str) -> Planes:
     stored = np.load(name) if name.endswith(".npy") else loadmat(next((root / "hsi").glob(f"*/{name}.mat")))["data"]
     planes = stored.astype(np.float32).transpose(2, 0, 1)
     return np.ascontiguousarray((planes - planes.min()) / (planes.max() - planes.min()))
-
-
-def small_robust_subspace(noisy: Planes) -> Planes:
-    """Denoise by the peer: outliers and dead columns masked, rank 8, column medians, non-local means."""
-    _, height, width = noisy.shape
-    smooth = np.stack([median_filter(band, 5) for band in noisy])
-    rough = noisy - smooth
-    sigma = 1.4826 * np.median(np.abs(rough), (1, 2)) + 1e-9
-    spread = noisy.std(1)
-    dead = spread < 0.2 * np.median(spread, 1, keepdims=True)
-    bad = (np.abs(rough) > 4 * sigma[:, None, None]) | dead[:, None, :]
-    filled = np.where(bad, smooth, noisy)
-    for band, missing in enumerate(dead):
-        if missing.any() and not missing.all():
-            places = np.arange(width)
-            for row in filled[band]:
-                row[missing] = np.interp(places[missing], places[~missing], row[~missing])
-    for _ in range(3):
-        spectra, images, mean = _principal(filled, sigma)
-        fitted = ((spectra @ images + mean) * sigma[:, None]).reshape(noisy.shape)
-        offsets = np.median(noisy - fitted, 1)
-        offsets -= np.median(offsets, 1, keepdims=True)
-        rest = noisy - offsets[:, None, :] - fitted
-        sigma = 1.4826 * np.median(np.abs(rest), (1, 2)) + 1e-9
-        bad = (np.abs(rest) > 4 * sigma[:, None, None]) | dead[:, None, :]
-        filled = np.where(bad, fitted, noisy - offsets[:, None, :])
-    spectra, images, mean = _principal(filled, sigma)
-    cleaned = [
-        denoise_nl_means(image, patch_size=5, patch_distance=8, h=0.8, sigma=1.0, fast_mode=True)
-        for image in images.reshape(-1, height, width)
-    ]
-    flat = np.stack(cleaned).reshape(len(cleaned), -1)
-    return ((spectra @ flat + mean) * sigma[:, None]).reshape(noisy.shape).astype(np.float32)
-
-
-def _principal(cube: npt.NDArray[Any], sigma: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
-    white = (cube / sigma[:, None, None]).reshape(len(cube), -1).astype(np.float64)
-    mean = white.mean(1, keepdims=True)
-    spectra = np.linalg.svd((white - mean) @ (white - mean).T)[0][:, :RANK]
-    return spectra, spectra.T @ (white - mean), mean
 
 
 def run_model(name: str) -> Callable[[Planes], Planes]:
@@ -184,9 +142,11 @@ def main() -> None:
     parser.add_argument("--scenes", default=SCENES, help="names of hsi/*/NAME.mat, or .npy files (H, W, bands)")
     parser.add_argument("--cases", default=CASES, help="noise cases, or finch")
     parser.add_argument("--models", default="subspace", help="ids of ours")
+    parser.add_argument("--peers", default="prototype", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--real", default="abu-urban-3", help="striped scenes without a truth; empty for none")
     options = parser.parse_args()
-    methods = {"peer": small_robust_subspace} | {name: run_model(name) for name in options.models.split(",")}
+    methods = {name: PEERS[name] for name in filter(None, options.peers.split(","))}
+    methods |= {name: run_model(name) for name in options.models.split(",")}
     print(f"{torch.get_num_threads()} threads; scenes {options.scenes}")
     for case in filter(None, options.cases.split(",")):
         compare_case(options.data_root, options.scenes.split(","), case, methods)
