@@ -28,6 +28,8 @@ REACH: Final = 6
 """How far autocorrelation is measured [px]."""
 _BLOCK: Final = 16
 _FLATTEST: Final = 0.05
+_DEEP_SHADOW: Final = 0.04
+_ENOUGH_LIT: Final = 0.25  # of the blocks; a RAW may be dark as a whole
 _FEWEST_BLOCKS: Final = 8
 _LEAST_SIGMA: Final = 0.5 / 255
 _INDEPENDENT: Final = 0.15
@@ -97,7 +99,8 @@ def noise_correlation(noisy: Tensor) -> NoiseCorrelation:
 
     Notes
     -----
-    In the flattest twentieth of all blocks of 16 x 16 that are not clipped, a plane is taken out of each, and
+    In the flattest twentieth of all blocks of 16 x 16 that are not clipped, nor in deep shadow where a tone curve hides
+    the noise (unless three quarters are), a plane is taken out of each, and
     correlation is mean(r r') / mean(r^2), with the 3 / 16^2 put back that taking out a plane costs every lag.
     """
     blocks = _flattest(noisy)
@@ -209,7 +212,8 @@ def _flattest(noisy: Tensor) -> FloatArray:
         blocks = _blocks(plane[None])
         low, high = np.quantile(plane, (0.001, 0.999))
         clear = (blocks.min(axis=(1, 2)) > min(low, 0.004)) & (blocks.max(axis=(1, 2)) < max(high, 0.98))
-        blocks = _without_slope(blocks[clear])
+        lit = clear & (blocks.mean(axis=(1, 2)) > _DEEP_SHADOW)
+        blocks = _without_slope(blocks[lit if lit.sum() >= _ENOUGH_LIT * len(blocks) else clear])
         if not len(blocks):
             continue
         coarse = functional.avg_pool2d(torch.from_numpy(blocks)[:, None], 8).square().mean((1, 2, 3)).numpy()

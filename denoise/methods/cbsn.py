@@ -38,9 +38,9 @@ INVARIANCE: Final = 2.0
 """Weight of the invariance loss, lambda."""
 STRONGEST: Final = 16 / 255
 """That a student is told while it learns, and its teachers."""
-_MOST_TOLD: Final = 10 / 255
+_MOST_TOLD: Final = 8 / 255
 """That a student is told of an image: what a camera saved at 100 % has detail enough above it."""
-_TIMES: Final = 6.0
+_TIMES: Final = 8.0
 """The strength told, in standard deviations of the noise in an image's flattest parts: elsewhere there is more."""
 _UNSEEN: Final = 4 / 255
 """Told where nothing is flat."""

@@ -45,6 +45,14 @@ def test_the_noise_of_a_camera_jpeg_is_seen(generator: torch.Generator) -> None:
     assert "correlated" in found.reason
 
 
+def test_shadows_that_a_tone_curve_crushed_do_not_hide_the_noise(generator: torch.Generator) -> None:
+    noisy = scene() + 0.05 * torch.randn(3, 256, 256, generator=generator)
+    noisy[:, 96:] = 4 / 255
+    assert noise_correlation(noisy).sigma == pytest.approx(0.05, rel=0.1)
+    dark = 0.01 + 0.02 * scene() + 0.002 * torch.randn(3, 256, 256, generator=generator)  # a RAW, dark as a whole
+    assert noise_correlation(dark).sigma == pytest.approx(0.002, rel=0.1)
+
+
 def test_noise_that_reaches_too_far_and_no_noise_fit_neither(generator: torch.Generator) -> None:
     coarse = functional.interpolate(torch.randn(1, 3, 32, 32, generator=generator), scale_factor=8, mode="bicubic")[0]
     found = noise_correlation(scene() + 0.05 * coarse)
