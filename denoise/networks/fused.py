@@ -22,7 +22,7 @@ def serves(features: Tensor) -> bool:
     return (
         features.device.type == "cpu"
         and not torch.is_grad_enabled()
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and not torch.compiler.is_compiling()
         and works(features.dtype)
     )
