@@ -133,11 +133,10 @@ def _runner(jobs: list[Any], options: Any) -> Any:
     """Return what does the jobs; the first file is read while torch loads, which takes longer."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from denoise.io import read
+    from denoise.jobs import read_input
 
     pool = ThreadPoolExecutor(1, "read")
-    kinds = {"variable": options.variable, "band_axis": options.band_axis}
-    ahead = {job.source: pool.submit(read, job.source, **kinds) for job in jobs[:1]}
+    ahead = {job.source: pool.submit(read_input, job.source, options) for job in jobs[:1]}
     pool.shutdown(wait=False)
     from denoise.batch import Runner
     from denoise.engine.device import keep_memory

@@ -22,10 +22,10 @@ from denoise.engine import Engine
 from denoise.errors import ShapeError
 from denoise.fidelity import check_fidelity
 from denoise.images import Image, Photo, RawImage
-from denoise.io import read, write, writer_of
+from denoise.io import write, writer_of
 from denoise.io.exif import ExifTool
 from denoise.io.files import atomic_target, make_folder
-from denoise.jobs import Job, Options
+from denoise.jobs import Job, Options, read_input
 from denoise.noise_source import choose_noise, choose_profile, is_camera_jpeg
 from denoise.repair import remove_fixed_pattern
 from denoise.version import __version__
@@ -132,10 +132,9 @@ class Runner:
 
     def _read(self, source: Path) -> tuple[RawImage | Photo | HyperspectralCube, CameraProfile | None]:
         """Read a file; with a profile of its camera, its fixed pattern is taken out."""
-        if source in self._ahead:
-            image = self._ahead.pop(source).result()
-        else:
-            image = read(source, variable=self.options.variable, band_axis=self.options.band_axis)
+        ahead = self._ahead.pop(source, None)
+        image = ahead.result() if ahead is not None else read_input(source, self.options)
+        del ahead  # it would hold the image for as long as this runs
         profile = choose_profile(image, self.options.profile) if isinstance(image, RawImage) else None
         if profile is None or not isinstance(image, RawImage):
             return image, None

@@ -7,12 +7,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from denoise.errors import UsageError, nearest
-from denoise.io import ENVI_SUFFIXES, READERS, reader_of
+from denoise.io import ENVI_SUFFIXES, READERS, read, reader_of
 from denoise.io.envi import ENVI_DATA_SUFFIXES, read_envi
 from denoise.io.raw import read_raw
+
+if TYPE_CHECKING:
+    from denoise.cubes.cube import HyperspectralCube
+    from denoise.images import Photo, RawImage
 
 FORMATS: Final = {"dng": ".dng", "tiff": ".tif", "png": ".png", "jpeg": ".jpg", "envi": ".hdr", "npy": ".npy"}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
@@ -60,6 +64,11 @@ class Job:
     """The file to denoise."""
     target: Path
     """The file to write."""
+
+
+def read_input(source: Path, options: Options) -> RawImage | Photo | HyperspectralCube:
+    """Read a file as the options say; raises as `denoise.io.read`."""
+    return read(source, variable=options.variable, band_axis=options.band_axis)
 
 
 def parse_size(text: str | None) -> int | None:
