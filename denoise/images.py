@@ -301,9 +301,9 @@ class Photo:
         return channels, height, width
 
     def window(self, top: int, bottom: int, left: int, right: int) -> FloatPlanes:
-        """Return channels [top:bottom, left:right] as a new float32 array, 1 = white."""
-        part = self.pixels[top:bottom, left:right].transpose(2, 0, 1)
-        return np.ascontiguousarray(part, np.float32) / np.float32(self.white)
+        """Return channels [top:bottom, left:right] as a new float32 array, 1 = white; in memory pixel by pixel."""
+        part = self.pixels[top:bottom, left:right]
+        return np.divide(part, np.float32(self.white), dtype=np.float32).transpose(2, 0, 1)
 
     def canvas(self) -> PhotoCanvas:
         """Return an empty photograph of the same depth to fill."""
@@ -334,10 +334,12 @@ class PhotoCanvas:
         source = self.source
         if rows.shape[0] != source.shape[0] or rows.shape[2] != source.shape[2]:
             raise ShapeError(f"Expected channels of shape {source.shape}, but got {rows.shape}.")
-        values = rows.transpose(1, 2, 0)
+        values = rows
         if source.pixels.dtype.kind == "u":
-            values = np.clip(np.rint(values * np.float32(source.white)), 0, source.white)
-        self.pixels[top : top + rows.shape[1]] = values
+            values = rows * np.float32(source.white)
+            np.rint(values, out=values)
+            np.clip(values, 0, source.white, out=values)
+        self.pixels[top : top + rows.shape[1]] = values.transpose(1, 2, 0)
 
     def finish(self, note: str) -> Photo:
         """Return the photograph, with ``note`` at the end of its history."""

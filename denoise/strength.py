@@ -144,7 +144,7 @@ def keep_mean(noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseLevel) ->
             coarse = functional.conv2d(functional.pad(coarse, padding, mode="reflect"), across, groups=noisy.shape[1])
     moved = cells - coarse
     coarse = coarse + (moved - moved.clamp(-plausible, plausible))
-    return between_cells(coarse, height, width).add_(denoised)
+    return denoised + between_cells(coarse, height, width)
 
 
 def cells_around(values: torch.Tensor) -> torch.Tensor:

@@ -46,6 +46,14 @@ def _segments(span: Span, origin: int) -> Iterator[Segment]:
             yield band, tile, weight, rising is True
 
 
+def _laid_out_as(planes: FloatPlanes, shape: tuple[int, int, int]) -> FloatPlanes:
+    """Return empty planes (C, H, W), in memory pixel by pixel where ``planes`` are, so that copies go straight."""
+    channels, height, width = shape
+    if planes.strides[0] < planes.strides[2]:
+        return np.empty((height, width, channels), np.float32).transpose(2, 0, 1)
+    return np.empty(shape, np.float32)
+
+
 class Band:
     """One row of tiles, as wide as the image, in float32.
 
@@ -65,6 +73,7 @@ class Band:
         self.grid = grid
         self.put = put
         self.planes = np.empty((channels, self.height(grid), grid.shape[1]), np.float32)
+        self._is_new = True
         self.begins = {span: after.begin for span, after in zip(grid.rows, grid.rows[1:], strict=False)}
         self.chunk = max(1, _PUT_BYTES // (4 * channels * grid.shape[1]))
 
@@ -81,6 +90,8 @@ class Band:
 
     def add(self, tile: Tile, planes: FloatPlanes) -> None:
         """Add a denoised tile (C, h, w), weighted; hand on what is finished."""
+        if self._is_new:
+            self.planes, self._is_new = _laid_out_as(planes, self.planes.shape), False
         columns = list(_segments(tile.columns, 0))
         for band_rows, tile_rows, row_weight, row_seen in _segments(tile.rows, tile.rows.begin):
             for band_columns, tile_columns, column_weight, column_seen in columns:

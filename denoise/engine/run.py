@@ -65,13 +65,16 @@ def run_batch(
     ShapeError
         If the model returns another shape.
     """
-    reduced = precision != "float32"
-    with torch.inference_mode(), torch.autocast(noisy.device.type, DTYPES[precision], enabled=reduced):
+    with torch.inference_mode(), _in_precision(noisy.device, precision):
         denoised = model.denoise(noisy, noise, generator=generator)
     if denoised.shape != noisy.shape:
         raise ShapeError(f"{model.card.id} got a tile of {tuple(noisy.shape)} and returned {tuple(denoised.shape)}.")
     with torch.inference_mode():
         return leave(noisy, denoised.float(), strength)
+
+
+def _in_precision(device: torch.device, precision: Precision) -> torch.autocast:
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Run:
         buffers = [host_buffer(shape, device, self.channels_last) for _ in range(lane.depth + 1)]
         under_way: deque[_Job] = deque()
         self.progress(0, len(grid))
-        self._look(grid, device)
+        self._look(grid, device, plan.precision)
         tiles = iter(grid)
         for buffer in itertools.cycle(buffers):
             batch = list(itertools.islice(tiles, plan.batch))
@@ -176,13 +179,13 @@ class Run:
             self._finish(under_way.popleft(), band, plan, len(grid))
         return canvas.finish(_note(self.model.card, plan, self.strength))
 
-    def _look(self, grid: Grid, device: torch.device) -> None:
+    def _look(self, grid: Grid, device: torch.device, precision: Precision) -> None:
         """Survey the image once, if it is cut and the model asks for it."""
         if len(grid) == 1 or self.survey is not None or not isinstance(self.model, Surveyor):
             return
         begun = time.perf_counter()
         values = self.image.shape[0] * grid.tile[0] * grid.tile[1]
-        with torch.inference_mode():
+        with torch.inference_mode(), _in_precision(device, precision):
             self.survey = self.model.survey(_Whole(self.image, device, values), self.noise)
         self.network_s += time.perf_counter() - begun
 

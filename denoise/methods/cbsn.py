@@ -38,8 +38,14 @@ INVARIANCE: Final = 2.0
 """Weight of the invariance loss, lambda."""
 STRONGEST: Final = 16 / 255
 """That a student is told while it learns, and its teachers."""
-_MOST_TOLD: Final = 8 / 255
-"""That a student is told of an image: what a camera saved at 100 % has detail enough above it."""
+_USUAL: Final = 8 / 255
+"""Told of most images that a camera saved at 100 %: there is detail enough above it."""
+_USUALLY_TAKEN: Final = 3.5 / 255
+"""Standard deviation of what goes when the usual is told: where more goes, more noise is in the image."""
+_MOST_TOLD: Final = 24 / 255
+_TRIED_ON: Final = 512
+"""Of a side [px], in the middle, for what goes when the usual is told."""
+_BLOCK: Final = 16
 _TIMES: Final = 8.0
 """The strength told, in standard deviations of the noise in an image's flattest parts: elsewhere there is more."""
 _UNSEEN: Final = 4 / 255
@@ -212,16 +218,32 @@ class DistilledBlindSpot(nn.Module):
         return {"total": (self._clean(batch.noisy, strength) - batch.clean).abs().mean()}
 
     def _strength(self, image: Tensor) -> float:
-        """Return what is told of an image (C, H, W): so many times the noise of its flattest parts."""
+        """Return what is told of an image (C, H, W): so many times the noise of its flattest parts.
+
+        Flat parts may be the bright ones and hold more noise than the rest. So it is no more than the usual, unless the
+        network, told that, takes much away: t = max(usual, usual (taken / usually taken)^2).
+        """
         if not self.told or min(image.shape[1:]) < _LEAST_SIDE:
             return _UNSEEN
         found = noise_correlation(image)
-        return min(_TIMES * found.sigma, _MOST_TOLD) if found.along else _UNSEEN
+        strength = _TIMES * found.sigma if found.along else _UNSEEN
+        if strength <= _USUAL:
+            return strength
+        share = self._taken(middle(image, _TRIED_ON)) / _USUALLY_TAKEN
+        return min(strength, _USUAL * max(1.0, share**2), _MOST_TOLD)
+
+    def _taken(self, image: Tensor) -> float:
+        """Return what the network, told the usual, takes of an image (C, H, W): median deviation of its blocks."""
+        height, width = (size - size % max(_BLOCK, self.card.multiple_of) for size in image.shape[1:])
+        seen = image[None, :, :height, :width]
+        removed = (seen - self._clean(seen, seen.new_tensor([_USUAL]))).detach()[0]
+        blocks = removed.unflatten(2, (-1, _BLOCK)).unflatten(1, (-1, _BLOCK))
+        return float(blocks.std((2, 4)).median())
 
     def _clean(self, noisy: Tensor, strength: Tensor) -> Tensor:
         sides = [size // self.network.fold for size in noisy.shape[2:]]
         level = strength.view(-1, 1, 1, 1).expand(-1, int(self.told), *sides)
-        return noisy + self.network(noisy, level).float()
+        return noisy + self.network(noisy, level)
 
     def to(self, *arguments: Any, **keywords: Any) -> DistilledBlindSpot:
         """Move to a device; returns itself."""

@@ -93,9 +93,7 @@ class ResidualUNet(nn.Module):
         level : (B, maps, H / fold, W / fold) tensor
             Standard deviation of the noise, in the image's units.
         """
-        if self.fold > 1:
-            noisy = functional.pixel_unshuffle(noisy, self.fold)
-        features = self.head(torch.cat((noisy, level), 1))
+        features = self._seen(noisy, level)
         skips: list[Tensor] = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             features = encoder(features)
@@ -106,6 +104,26 @@ class ResidualUNet(nn.Module):
             features = decoder(up(features).add_(skips.pop()))
         correction = self.tail(features)
         return functional.pixel_shuffle(correction, self.fold) if self.fold > 1 else correction
+
+    def _seen(self, noisy: Tensor, level: Tensor) -> Tensor:
+        """Return the finest features; of a folded image without making it, where no gradient is wanted.
+
+        A convolution of folded pixels is one of the pixels themselves, its taps unfolded, at steps of a cell.
+        """
+        if torch.is_autocast_enabled(noisy.device.type):
+            noisy, level = (part.to(torch.get_autocast_dtype(noisy.device.type)) for part in (noisy, level))
+        if self.fold == 1:
+            return self.head(torch.cat((noisy, level), 1))
+        if torch.is_grad_enabled() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            return self.head(torch.cat((functional.pixel_unshuffle(noisy, self.fold), level), 1))
+        cell = self.fold**2
+        image, maps = self.head.weight.split((noisy.shape[1] * cell, level.shape[1]), 1)
+        maps = functional.pad(maps.unsqueeze(2), (0, 0, 0, 0, 0, cell - 1)).flatten(1, 2)  # each at its cell's first
+        taps = functional.pixel_shuffle(torch.cat((image, maps), 1), self.fold)
+        everywhere = level[:, :, :, None, :, None].expand(-1, -1, -1, self.fold, -1, self.fold)
+        pixels = torch.cat((noisy, everywhere.reshape(*level.shape[:2], *noisy.shape[2:])), 1)
+        taps = taps.contiguous(memory_format=torch.channels_last)
+        return functional.conv2d(pixels, taps, stride=self.fold, padding=self.fold)
 
     def macs_per_pixel(self) -> float:
         """Multiply-accumulates for one pixel of one plane of the image."""

@@ -185,7 +185,7 @@ def told_student() -> DistilledBlindSpot:
     torch.manual_seed(6)
     config = {"channels": 3, "widths": [8, 16], "blocks": 1, "fold": 2, "told": True}
     student = DistilledBlindSpot(ModelCard(id="cbsn.told", method="cbsn", config=config))
-    nn.init.normal_(student.network.tail.weight, std=0.1)
+    nn.init.normal_(student.network.tail.weight, std=0.004)
     return student
 
 
@@ -203,6 +203,24 @@ def test_a_student_is_told_the_noise_of_the_flattest_parts(sigma: float, generat
         )
         apart = student.denoise_at(image, torch.tensor([0.0])) - student.denoise(image)
     assert float(apart.abs().max()) > 1e-4
+
+
+class _Flattens(nn.Module):
+    """A network that takes everything that is not in the mean colour."""
+
+    fold = 2
+
+    def forward(self, noisy: Tensor, level: Tensor) -> Tensor:
+        return noisy.mean((2, 3), keepdim=True) - noisy
+
+
+@pytest.mark.parametrize("sigma", [2.0, 4.0, 8.0])
+def test_more_is_told_where_the_network_takes_more(sigma: float, generator: torch.Generator) -> None:
+    student = told_student()
+    student.network = _Flattens()  # pyright: ignore[reportAttributeAccessIssue]
+    image = 0.5 + sigma / 255 * torch.randn(1, 3, 256, 256, generator=generator)
+    found = student.survey(Held(image[0], 10**7), None).strength
+    assert found == pytest.approx(min(8 * max(1.0, (sigma / 3.5) ** 2), 24.0) / 255, rel=0.05)
 
 
 def test_tiles_of_an_image_are_told_the_same(generator: torch.Generator) -> None:

@@ -23,6 +23,18 @@ def test_scaling_image_and_noise_scales_the_answer(fold: int, generator: torch.G
     assert network(noisy, level).shape == noisy.shape
 
 
+@pytest.mark.parametrize("maps", [0, 1, 2])
+def test_an_image_is_folded_by_its_first_convolution_alike_with_and_without_gradients(
+    maps: int, generator: torch.Generator
+) -> None:
+    network = ResidualUNet(3, maps, widths=(8, 16), blocks=1, fold=2).double()
+    noisy = torch.randn(2, 3, 16, 24, generator=generator, dtype=torch.float64)
+    level = torch.rand(2, maps, 8, 12, generator=generator, dtype=torch.float64)
+    expected = network(noisy, level).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(network(noisy, level), expected)
+
+
 def test_the_default_has_the_published_size() -> None:
     network = ResidualUNet(4)
     parameters = sum(parameter.numel() for parameter in network.parameters())
