@@ -20,6 +20,10 @@ PREFERRED_TILE: Final = 1024
 """Side of a tile where memory allows it: as fast per pixel as smaller ones, and far less is computed twice."""
 _TILE_OF_HALOS: Final = 19
 """A tile is at least this many halos wide if it fits: narrower ones compute too much of the image twice."""
+_WIDEST_OF_HALOS: Final = 27
+"""And up to this many, where that saves `_WORTH` of the image's work and the process holds no more than `_UNASKED`."""
+_WORTH: Final = 0.05
+_UNASKED: Final = 2 << 30
 PREFERRED_VALUES: Final = 5 << 20
 """Values of a tile, all planes together, that are enough: of an image of many planes, tiles are smaller."""
 HALO_OF_THE_WHOLE: Final = 64
@@ -202,13 +206,18 @@ def make_plan(
     preferred = min(PREFERRED_TILE, math.isqrt(PREFERRED_VALUES // task.shape[0]))
     preferred = max(preferred, _TILE_OF_HALOS * (task.card.halo or 0))
     preferred = max(smallest, round_up(preferred, multiple_of))
-    sides = _descending(preferred, smallest, multiple_of) if tile is None else [tile // multiple_of * multiple_of]
+    widest = max(preferred, round_up(_WIDEST_OF_HALOS * (task.card.halo or 0), multiple_of))
+    sides = _descending(widest, smallest, multiple_of) if tile is None else [tile // multiple_of * multiple_of]
     budget, origin = memory_budget(report, max_memory)
     if tile is None and task.card.halo is None and math.prod(task.shape) <= MOST_VALUES_IN_ONE:
         sides.insert(0, max(round_up(size, multiple_of) for size in task.shape[1:]))
+    usual = task.lay((preferred, preferred))
     for side in sides:
         grid = task.lay((side, side))
-        if task.peak_bytes(grid, 1, precision[0], report) <= budget:
+        is_wide = tile is None and preferred < side <= widest
+        if is_wide and grid.waste > usual.waste - _WORTH:
+            continue
+        if task.peak_bytes(grid, 1, precision[0], report) <= (min(budget, _UNASKED) if is_wide else budget):
             break
     else:
         needed = task.peak_bytes(task.lay((sides[-1], sides[-1])), 1, precision[0], report)
