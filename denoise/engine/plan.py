@@ -203,10 +203,10 @@ def make_plan(
             f"Tiles of {tile} pixels were asked for, but {task.card.id} (halo {halo}, multiples of {multiple_of}) "
             f"needs at least {smallest}. Pass --tile {smallest} or --tile auto."
         )
-    preferred = min(PREFERRED_TILE, math.isqrt(PREFERRED_VALUES // task.shape[0]))
-    preferred = max(preferred, _TILE_OF_HALOS * (task.card.halo or 0))
-    preferred = max(smallest, round_up(preferred, multiple_of))
-    widest = max(preferred, round_up(_WIDEST_OF_HALOS * (task.card.halo or 0), multiple_of))
+    preferred = widest = min(PREFERRED_TILE, math.isqrt(PREFERRED_VALUES // task.shape[0]))
+    if task.card.halo and _TILE_OF_HALOS * task.card.halo > preferred:
+        preferred, widest = _TILE_OF_HALOS * task.card.halo, _WIDEST_OF_HALOS * task.card.halo
+    preferred, widest = (max(smallest, round_up(side, multiple_of)) for side in (preferred, widest))
     sides = _descending(widest, smallest, multiple_of) if tile is None else [tile // multiple_of * multiple_of]
     budget, origin = memory_budget(report, max_memory)
     if tile is None and task.card.halo is None and math.prod(task.shape) <= MOST_VALUES_IN_ONE:
