@@ -22,7 +22,7 @@ _TILE_OF_HALOS: Final = 19
 """A tile is at least this many halos wide if it fits: narrower ones compute too much of the image twice."""
 _WIDEST_OF_HALOS: Final = 27
 """And up to this many, where that saves `_WORTH` of the image's work and the process holds no more than `_UNASKED`."""
-_WORTH: Final = 0.05
+_WORTH: Final = 0.08
 _UNASKED: Final = 2 << 30
 PREFERRED_VALUES: Final = 5 << 20
 """Values of a tile, all planes together, that are enough: of an image of many planes, tiles are smaller."""
@@ -203,10 +203,11 @@ def make_plan(
             f"Tiles of {tile} pixels were asked for, but {task.card.id} (halo {halo}, multiples of {multiple_of}) "
             f"needs at least {smallest}. Pass --tile {smallest} or --tile auto."
         )
-    preferred = widest = min(PREFERRED_TILE, math.isqrt(PREFERRED_VALUES // task.shape[0]))
-    if task.card.halo and _TILE_OF_HALOS * task.card.halo > preferred:
-        preferred, widest = _TILE_OF_HALOS * task.card.halo, _WIDEST_OF_HALOS * task.card.halo
-    preferred, widest = (max(smallest, round_up(side, multiple_of)) for side in (preferred, widest))
+    preferred = min(PREFERRED_TILE, math.isqrt(PREFERRED_VALUES // task.shape[0]))
+    preferred, widest = (
+        max(smallest, round_up(max(preferred, halos * (task.card.halo or 0)), multiple_of))
+        for halos in (_TILE_OF_HALOS, _WIDEST_OF_HALOS)
+    )
     sides = _descending(widest, smallest, multiple_of) if tile is None else [tile // multiple_of * multiple_of]
     budget, origin = memory_budget(report, max_memory)
     if tile is None and task.card.halo is None and math.prod(task.shape) <= MOST_VALUES_IN_ONE:
