@@ -333,23 +333,24 @@ def test_a_plan_is_obeyed_and_must_fit_the_image() -> None:
 
 def test_a_wide_halo_asks_for_wide_tiles() -> None:
     """So that little of the image is computed twice; where memory is short, or little is saved, tiles are smaller."""
-    report = DeviceReport("cpu", available_bytes=16 * GIB)
+    report = DeviceReport("cpu", available_bytes=16 * GIB, native={"bfloat16": "AMX"})
     tasks = [
         Task((3, 3000, 4000), ModelCard(id="mock.none", method="mock", halo=halo, multiple_of=16), 0, 0, 176.0, None)
-        for halo in (56, 112)
+        for halo in (48, 112)
     ]
-    precision = choose_precision("auto", tasks[0].card, report)
-    narrow, wide = (make_plan(task, report, precision) for task in tasks)
-    assert 1024 < max(narrow.tile) <= 27 * 56
-    assert tasks[0].lay(narrow.tile).waste < 1.17
+    narrow, wide = (make_plan(task, report, ("bfloat16", "")) for task in tasks)
+    assert max(narrow.tile) <= 27 * 48
     assert 19 * 112 < max(wide.tile) <= 27 * 112
+    assert tasks[0].lay(narrow.tile).waste < 1.2
     assert tasks[1].lay(wide.tile).waste < 1.1
     assert wide.peak_gib < 2
-    assert max(make_plan(tasks[1], report, precision, max_memory=GIB // 2).tile) < 19 * 112
     larger = replace(tasks[1], shape=(3, 4000, 6000))
-    tile = make_plan(larger, report, precision).tile
-    assert 1024 < max(tile) <= 19 * 112
-    assert larger.lay(tile).waste < 1.2
+    for task, precision in ((tasks[1], "float32"), (larger, "bfloat16")):
+        plan = make_plan(task, report, (precision, ""))
+        assert 1024 < max(plan.tile) <= 19 * 112
+        assert task.lay(plan.tile).waste < 1.2
+        assert plan.peak_gib < 2
+    assert max(make_plan(tasks[1], report, ("bfloat16", ""), max_memory=GIB // 2).tile) < 19 * 112
 
 
 def test_a_model_that_sees_the_whole_image_gets_it_where_it_fits() -> None:
