@@ -27,7 +27,7 @@ from denoise.weights import load_model
 
 Pixels = npt.NDArray[np.uint8]
 NLM_STRENGTHS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-BM3D_SIGMAS = (6.0, 8.0, 10.0, 12.0)
+BM3D_SIGMAS = (10.0, 12.0, 14.0, 16.0, 18.0)
 
 
 def main() -> None:
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--models", nargs="+", default=["cbsn.photo", "blind-unet.camera-jpegs"])
     parser.add_argument("--every", type=int, default=1, metavar="N", help="one crop in N")
+    parser.add_argument("--times", type=float, default=1.0, help="the noise, as a darker scene or smaller sensor has")
     parser.add_argument("--bm3d", action="store_true", help="run BM3D too: some 20 s for each crop and setting")
     arguments = parser.parse_args()
     keep_memory()
@@ -45,6 +46,9 @@ def main() -> None:
     seconds: dict[str, list[float]] = defaultdict(list)
     for pair in find_pairs("polyu-crops", data_root(arguments.data_root))[:: arguments.every]:
         noisy, clean = (photo.permute(1, 2, 0).numpy() for photo in load_photos([pair.noisy, pair.clean]))
+        if arguments.times != 1:
+            noise = noisy.astype(np.float32) - clean
+            noisy = np.clip(np.rint(clean + arguments.times * noise), 0, 255).astype(np.uint8)
         scores["noisy"].append(score(noisy, clean))
         tensor = torch.from_numpy(noisy.transpose(2, 0, 1).copy()).float()[None] / 255
         for name, model in models.items():
