@@ -99,8 +99,8 @@ def noise_correlation(noisy: Tensor) -> NoiseCorrelation:
 
     Notes
     -----
-    In the flattest twentieth of all blocks of 16 x 16 that are not clipped, nor in deep shadow where a tone curve hides
-    the noise (unless three quarters are), a plane is taken out of each, and
+    Blocks of 16 x 16 that are clipped do not count, nor those in deep shadow, where a tone curve hides the noise,
+    unless three quarters of the image are. A plane is taken out of each of the flattest twentieth of the others;
     correlation is mean(r r') / mean(r^2), with the 3 / 16^2 put back that taking out a plane costs every lag.
     """
     blocks = _flattest(noisy)

@@ -42,15 +42,17 @@ def sigma_by_differences(planes: Tensor, valid: Tensor) -> Tensor:
     -----
     d = (x[i-1] - 2 x[i] + x[i+1]) / sqrt(6) along the track                                                      (1)
 
-    A column's offset cancels, a straight slope of the scene as well; texture makes it too large.
+    A column's offset cancels, a straight slope of the scene as well; texture makes it too large. Where too few
+    neighbours along the track are valid, the spread of all valid values stands in.
     """
+    count = valid.sum((1, 2))
+    spread = (planes - mean_of_valid(planes, valid)).masked_fill(~valid, 0).square().sum((1, 2)) / count.clamp_min(1)
+    spread = torch.where(count > 1, spread, torch.inf).sqrt()
     if planes.shape[1] < 3:
-        return planes.flatten(1).std(1)
+        return spread
     second = (planes[:, :-2] - 2 * planes[:, 1:-1] + planes[:, 2:]) / math.sqrt(6)  # (1)
     sigma = robust_sigma(second, valid[:, :-2] & valid[:, 1:-1] & valid[:, 2:])
-    spread = (planes - mean_of_valid(planes, valid)).square().mul(valid).mean((1, 2))
-    spread = torch.where(valid.sum((1, 2)) > 1, spread, torch.inf)
-    return torch.where(torch.isfinite(sigma), sigma, spread.sqrt())
+    return torch.where(torch.isfinite(sigma), sigma, spread)
 
 
 @dataclass(frozen=True, eq=False)

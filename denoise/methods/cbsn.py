@@ -43,6 +43,7 @@ _USUAL: Final = 8 / 255
 _USUALLY_TAKEN: Final = 3.5 / 255
 """Standard deviation of what goes when the usual is told: where more goes, more noise is in the image."""
 _MOST_TOLD: Final = 24 / 255
+"""More than any student learned, which a network without biases bears: noise and what it is told grow alike."""
 _TRIED_ON: Final = 512
 """Of a side [px], in the middle, for what goes when the usual is told."""
 _BLOCK: Final = 16
@@ -221,7 +222,9 @@ class DistilledBlindSpot(nn.Module):
         """Return what is told of an image (C, H, W): so many times the noise of its flattest parts.
 
         Flat parts may be the bright ones and hold more noise than the rest. So it is no more than the usual, unless the
-        network, told that, takes much away: t = max(usual, usual (taken / usually taken)^2).
+        network, told that, takes much away:
+
+        t = min(8 sigma, 8/255 max(1, (taken / (3.5/255))^2), 24/255)                                           (1)
         """
         if not self.told or min(image.shape[1:]) < _LEAST_SIDE:
             return _UNSEEN

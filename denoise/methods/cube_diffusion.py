@@ -147,7 +147,7 @@ class CubeDiffusion(nn.Module):
         """
         if samples < 2:
             raise WeightsError(
-                f"An uncertainty from {samples} samples was asked for, but it takes at least 2. Pass --samples 8."
+                f"An uncertainty from {samples} samples was asked for, but it takes at least 2. Ask for 8."
             )
         return self._refined(noisy, self._estimated(noisy, noise), samples, generator)
 

@@ -379,7 +379,8 @@ def _card(recipe: Recipe, output: Path, data: tuple[str, ...], result: LoopResul
     name = re.sub(r"[^a-z0-9]+", "-", output.stem.lower()).strip("-")
     identity = f"{recipe.card.method}.{name}" if own else recipe.card.id
     training = Training(
-        recipe=recipe.name, data=data, noise=_noise_in_words(recipe), steps=result.steps,
+        recipe=recipe.name, data=data, validation=recipe.validation if _simulated_share(recipe) else (),
+        noise=_noise_in_words(recipe), steps=result.steps,
         hours=round(result.seconds / 3600, 2), machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
         revision=revision(),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Recipes: trainings written down as TOML, one for each published card."""
+"""Recipes: trainings written down as TOML, one for each published card, and those that lead there."""
 
 from __future__ import annotations
 

@@ -32,8 +32,6 @@ class LinearityFit:
     """(L,) signal over the straight line, minus 1 [%]."""
     used: npt.NDArray[np.bool_]
     """(L,) between 5 % and 70 % of saturation."""
-    dn_per_light: float
-    """Slope [DN/s] or [DN/photon]."""
 
 
 def fit_linearity(
@@ -74,4 +72,4 @@ def fit_linearity(
     residual = 100 * (signal / np.where(expected > 0, expected, np.nan) - 1)
     if slope <= 0 or np.nanmax(np.abs(residual[used])) > _UNKNOWN_LIGHT:
         return None
-    return LinearityFit(light[order], unit, signal[order], residual[order], used[order], float(slope))
+    return LinearityFit(light[order], unit, signal[order], residual[order], used[order])

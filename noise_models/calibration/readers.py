@@ -29,11 +29,6 @@ _PATTERNS: Final = ("RGGB", "GRBG", "GBRG", "BGGR")
 _LOSSY: Final = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".webp", ".avif", ".gif")
 
 
-def is_image(path: Path) -> bool:
-    """Return whether `ImageReader` reads files of this name."""
-    return path.name.lower().endswith(IMAGE_SUFFIXES)
-
-
 class ImageReader:
     """Reads frames that are plain pictures of one channel: TIFF and PNG of 8 or 16 bit, and FITS."""
 

@@ -101,6 +101,15 @@ def test_differences_see_noise_not_slopes_nor_stripes() -> None:
     )
 
 
+@pytest.mark.parametrize(("rows", "every"), [(90, 3), (90, 9), (2, 1)])
+def test_sigma_is_that_of_the_valid_values_where_no_three_neighbours_are(rows: int, every: int) -> None:
+    planes = noise((1, rows, 400))
+    valid = torch.zeros_like(planes, dtype=torch.bool)
+    valid[:, ::every] = True
+    planes[~valid] = 1e6
+    assert float(sigma_by_differences(planes, valid)) == pytest.approx(1.0, rel=0.05)
+
+
 def test_where_nothing_is_valid_sigma_is_unknown() -> None:
     planes = noise((2, 20, 20))
     valid = torch.ones_like(planes, dtype=torch.bool)
