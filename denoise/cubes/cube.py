@@ -25,6 +25,7 @@ BoolPlanes = npt.NDArray[np.bool_]
 
 _SAMPLE_BYTES: Final = 1 << 20
 _SAMPLE_BLOCKS: Final = 16
+_SPECTRA: Final = 509  # a prime: the places of fill share no period with it
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,19 @@ class HyperspectralCube:
         return np.concatenate(parts, axis=1)
 
     @cached_property
-    def level(self) -> npt.NDArray[np.float32]:
-        """(bands,): median of the valid values of a sample, house units; 0 for a band without any."""
+    def typical_spectra(self) -> FloatPlanes:
+        """(bands, n): measured ones from all over the cube, house units; 0 in a band without any valid value.
+
+        Where no spectrum is whole, one of the medians of the bands.
+        """
         sample, valid = self.sample()
-        level = np.zeros(self.shape[0], np.float32)
-        for band, (values, good) in enumerate(zip(sample, valid, strict=True)):
-            if good.any():
-                level[band] = np.median(values[good])
-        return level
+        alive = valid.any(axis=1)
+        whole = np.flatnonzero(valid[alive].all(axis=0))
+        if alive.any() and len(whole):
+            chosen = whole[np.linspace(0, len(whole) - 1, min(len(whole), _SPECTRA)).astype(int)]
+            return np.where(alive[:, None], sample[:, chosen], np.float32(0))
+        medians = [np.median(values[good]) if good.any() else 0 for values, good in zip(sample, valid, strict=True)]
+        return np.array(medians, np.float32)[:, None]
 
     def sample(self) -> tuple[FloatPlanes, BoolPlanes]:
         """Return (bands, n) values of rows spread over the cube, house units, and which are valid."""
@@ -199,12 +205,12 @@ class HyperspectralCube:
             return planes
         empty = not valid.any(axis=0).all()
         if not empty:
-            fill_gaps(planes, valid, self._positions, self.level)
+            fill_gaps(planes, valid, self._positions, self.typical_spectra)
             return planes
         height, width = self.shape[1:]
         above, beside = min(REACH, top), min(REACH, left)
         planes, valid = self._read(top - above, min(bottom + REACH, height), left - beside, min(right + REACH, width))
-        fill_gaps(planes, valid, self._positions, self.level)
+        fill_gaps(planes, valid, self._positions, self.typical_spectra, (top - above, left - beside))
         return planes[:, above : above + bottom - top, beside : beside + right - left].copy()
 
     def canvas(self) -> CubeCanvas:

@@ -18,12 +18,14 @@ def fill_gaps(
     planes: FloatPlanes,
     valid: BoolPlanes,
     positions: npt.NDArray[np.float64],
-    level: npt.NDArray[np.float32],
+    spectra: FloatPlanes,
+    corner: tuple[int, int] = (0, 0),
 ) -> None:
     """Fill what is not valid, in place.
 
     Along the spectrum first, pixel by pixel, so that the result does not depend on where a window was cut. A pixel
-    without any valid band takes the spectrum of the nearest pixel within `REACH`, else ``level``.
+    without any valid band takes the spectrum of the nearest pixel within `REACH`, else one of ``spectra``, chosen by
+    its place: one value all over would pass for a detector that sticks and for an image without noise.
 
     Parameters
     ----------
@@ -33,8 +35,10 @@ def fill_gaps(
         What is to be kept.
     positions : (bands,)
         Places of the bands along the spectrum, such as wavelengths; in any order.
-    level : (bands,)
-        A typical value of each band.
+    spectra : (bands, n) float32
+        Measured ones.
+    corner : (int, int)
+        Row and column of the window in the cube.
     """
     count = valid.sum(axis=0)
     partly = (count > 0) & (count < len(planes))
@@ -43,7 +47,8 @@ def fill_gaps(
         planes[:, rows, columns] = _along_spectrum(planes[:, rows, columns], valid[:, rows, columns], positions)
     empty = count == 0
     if empty.any():
-        planes[:, empty] = level[:, None]
+        rows, columns = np.nonzero(empty)
+        planes[:, empty] = spectra[:, _shuffled(rows + corner[0], columns + corner[1]) % spectra.shape[1]]
         if not empty.all():
             _from_neighbours(planes, empty)
 
@@ -65,6 +70,13 @@ def _along_spectrum(spectra: FloatPlanes, valid: BoolPlanes, positions: npt.NDAr
     result = np.empty_like(spectra)
     result[order] = filled
     return result
+
+
+def _shuffled(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return a number for each place, as if drawn by chance."""
+    mixed = (rows.astype(np.uint64) << np.uint64(32) | columns.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return (mixed >> np.uint64(33)).astype(np.int64)
 
 
 def _from_neighbours(planes: FloatPlanes, empty: npt.NDArray[np.bool_]) -> None:

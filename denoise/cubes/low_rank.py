@@ -23,7 +23,12 @@ _MANY_STREAKS: Final = 0.025
 _EVERY_COLUMN: Final = 4
 """Of so many, one tells whether the cube is full of streaks."""
 _MOST_LEVERAGE: Final = 0.95
-_LEAST_SIGMA: Final = 1e-6
+_LEAST_SIGMA: Final = 5e-4
+"""Of a band's high values: of less noise nothing is to be gained, and in float32 the fit errs by as much."""
+_LEAST_OF_ALL: Final = 1e-4
+"""Of the cube's, for the darkest bands."""
+_HIGH: Final = 0.999
+_VALUES: Final = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,5 +173,7 @@ def _without_first_spikes(planes: Tensor, valid: Tensor) -> Tensor:
 
 
 def _floored(sigma: Tensor, planes: Tensor) -> Tensor:
-    """Keep the noise above what float32 can tell, so that nothing divides by zero."""
-    return sigma.clamp_min(max(_LEAST_SIGMA * float(planes.abs().max()), 1e-12))
+    """Keep the noise (bands,) above what the fit can tell, so that its errors are not taken for spikes."""
+    some = planes.flatten(1)[:, :: max(1, planes[0].numel() // _VALUES)].abs()
+    high = some.kthvalue(max(1, round(_HIGH * some.shape[1])), 1).values
+    return sigma.maximum(_LEAST_SIGMA * high).clamp_min(max(_LEAST_OF_ALL * float(high.max()), 1e-12))

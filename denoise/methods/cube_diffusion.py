@@ -231,6 +231,8 @@ class CubeDiffusion(nn.Module):
         trust: BandTrust | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the mean of the draws and their standard deviation, put together with what was measured."""
+        if first.eigen is None and not torch.isfinite(first.sigma).any():  # nothing was found to refine
+            return noisy, torch.full_like(noisy, torch.nan)
         eigen = self._images_of(first)
         _, rank, height, width = eigen.images.shape
         told = _Told.of(self, eigen.padded(self.images_multiple_of, self.multiple_of))

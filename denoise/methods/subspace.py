@@ -14,6 +14,7 @@ References
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -35,6 +36,7 @@ from denoise.denoiser import Denoiser, Whole
 from denoise.methods.supervised import SupervisedDenoiser
 from noise_models.level import NoiseLevel
 
+_LOG = logging.getLogger(__name__)
 SUBSPACE_CARD: Final = ModelCard(
     id="subspace",
     method="subspace",
@@ -54,7 +56,8 @@ SUBSPACE_CARD: Final = ModelCard(
 
 _ROUNDS: Final = 2
 _BORDER: Final = 8
-_SHORTEST_TRACK: Final = 3
+_SHORTEST_TRACK: Final = 4
+"""Rows: fewer tell neither noise nor stripes from the scene."""
 _RANGE_SHARE: Final = 0.001
 
 
@@ -96,7 +99,7 @@ class SubspaceDenoiser:
         """Find noise, spectra and stripes of a cube that is too large for one tile.
 
         Noise and limits are those of a sample of it, about as large as a tile; spectra, stripes and stuck elements come
-        from rows all along the track. One or two rows tell nothing of their noise: then nothing is found.
+        from rows all along the track. A cube too short to tell noise from the scene gets none.
         """
         if whole.shape[1] < _SHORTEST_TRACK:
             return None
@@ -111,8 +114,15 @@ class SubspaceDenoiser:
         return SubspaceSurvey(self, fit.start, fit.model, fit.shown, columns, trust)
 
     def _alone(self, planes: Tensor, sigma: Tensor | None) -> FirstEstimate:
+        """Return the estimate of one cube (bands, H, W); the cube itself if it is too short or holds one spectrum."""
+        if planes.shape[1] < _SHORTEST_TRACK:
+            return _left_alone(planes)
         flaws = find_flaws(planes)
-        return self._fit(planes, flaws, fit_low_rank(planes, flaws, sigma), keep_sigma=sigma is not None).first
+        try:
+            return self._fit(planes, flaws, fit_low_rank(planes, flaws, sigma), keep_sigma=sigma is not None).first
+        except torch.linalg.LinAlgError as error:
+            _LOG.warning("Nothing was taken for noise: the bands do not differ, or the cube is too small (%s).", error)
+            return _left_alone(planes)
 
     def _fit(self, planes: Tensor, flaws: Flaws, model: LowRank, *, keep_sigma: bool) -> _Fit:
         """Go on from the fit of one cube (bands, H, W), in rounds of clean images and better spectra."""
@@ -275,6 +285,13 @@ class SubspaceSurvey:
         sigma = self.model.sigma.masked_fill(self.columns.empty[:, 0], torch.inf)
         eigen = self.shown.eigen_images(white, clean, shown, self.model.spectra)
         return _first_estimate(fitted, rest, model.valid, sigma, eigen)
+
+
+def _left_alone(planes: Tensor) -> FirstEstimate:
+    """Return the estimate of a cube (bands, H, W) of which nothing can be said: nothing but what was measured."""
+    nothing = torch.zeros_like(planes)
+    unknown = planes.new_full((len(planes),), torch.inf)
+    return FirstEstimate(planes[None], nothing[None], nothing[None].bool(), unknown[None])
 
 
 def _first_estimate(cube: Tensor, rest: Tensor, valid: Tensor, sigma: Tensor, eigen: EigenImages) -> FirstEstimate:

@@ -226,3 +226,44 @@ def test_real_stripes_vanish_and_spectra_stay(model: SubspaceDenoiser, data_root
     moved = (denoised - noisy).view(60, 10, 10, 10, 10).mean((2, 4)) / (sigma[:, None, None] / 10)
     # All of white noise taken away would be 1; neighbours share some of AVIRIS's.
     assert float(moved.square().mean((1, 2)).sqrt().median()) < 1.5
+
+
+@pytest.mark.parametrize("rank", [2, 3, 8])
+def test_a_mixture_of_few_spectra_without_noise_stays_as_it_was(
+    model: SubspaceDenoiser, clean: torch.Tensor, rank: int
+) -> None:
+    """Errors of the fit in float32 must not pass for spikes."""
+    left, strength, right = torch.linalg.svd(clean.flatten(1).double(), full_matrices=False)
+    mixture = (left[:, :rank] * strength[:rank] @ right[:rank]).float().view_as(clean)
+    assert psnr_db(denoise(model, mixture), mixture) > 75
+
+
+@pytest.mark.parametrize("shape", [(32, 3, 40), (32, 1, 1), (32, 4, 4), (4, 30, 30)])
+def test_what_is_too_small_to_tell_noise_in_is_no_worse_afterwards(
+    model: SubspaceDenoiser, clean: torch.Tensor, shape: tuple[int, int, int]
+) -> None:
+    part = clean[: shape[0], : shape[1], : shape[2]]
+    noisy = part + 0.02 * torch.randn(part.shape, generator=torch.Generator().manual_seed(3))
+    assert float((denoise(model, noisy) - part).square().mean()) < 1.1 * float((noisy - part).square().mean())
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_a_cube_of_one_value_or_one_spectrum_is_left(model: SubspaceDenoiser, value: float) -> None:
+    same = torch.full((20, 30, 30), value)
+    torch.testing.assert_close(denoise(model, same), same)
+    spectrum = (0.2 + 0.5 * torch.linspace(0, 1, 20))[:, None, None].expand(20, 30, 30).contiguous()
+    torch.testing.assert_close(denoise(model, spectrum), spectrum, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("missing", ["columns", "rows", "swath"])
+def test_missing_pixels_do_not_spoil_the_others(model: SubspaceDenoiser, clean: torch.Tensor, missing: str) -> None:
+    noisy = spoil(clean, "gaussian-30").numpy()
+    rows, columns = np.mgrid[: clean.shape[1], : clean.shape[2]]
+    gone = {"columns": columns < 32, "rows": rows < 40, "swath": abs(rows - columns) > 20}[missing]
+    stored = np.where(gone, np.float32(-9), noisy)
+    result = Engine().denoise(HyperspectralCube(stored, nodata=-9.0, white=1.0), model)
+    assert isinstance(result, HyperspectralCube)
+    found = result.stored.read(0, clean.shape[1], 0, clean.shape[2])
+    np.testing.assert_array_equal(found[:, gone], stored[:, gone])
+    error = [float(np.sqrt(((cube - clean.numpy())[:, ~gone] ** 2).mean())) for cube in (noisy, found)]
+    assert error[1] < 0.33 * error[0]
