@@ -47,6 +47,23 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def is_ours(error: BaseException) -> bool:
+    """Whether an error is one that our libraries raise on purpose, with a message for people."""
+    from denoise.errors import DenoiseError
+    from noise_models.base import NoiseModelError
+
+    return isinstance(error, DenoiseError | NoiseModelError)
+
+
+def reason(error: BaseException) -> str:
+    """Return why a file failed, in one line; an error that nobody foresaw is named with its type."""
+    if is_ours(error):
+        return one_line(error)
+    words = " ".join(str(error).split())
+    kind = type(error).__name__ + (f": {words}" if words else "")
+    return f"An unexpected error, {kind} (--traceback shows where)"
+
+
 class Show(logging.Handler):
     """Shows the libraries' warnings as plain lines."""
 

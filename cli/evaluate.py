@@ -47,6 +47,7 @@ def evaluate(
     if output is not None and (output / "evaluation.json").exists() and not overwrite:
         raise console.usage_error(f"{output} holds an evaluation already. Pass --overwrite or another -o.")
     with console.errors_as_lines(traceback):
+        from denoise.batch import check_device
         from denoise.downloads import fetch_files
         from denoise.engine import Engine
         from denoise.engine.device import keep_memory
@@ -55,6 +56,7 @@ def evaluate(
         from denoise.evaluation.report import markdown, write_evaluation
         from denoise.manifests import data_root as find_root
 
+        check_device(device)
         keep_memory()
         root = find_root(data_root)
         cases = [parse_case(text) for text in case or []]

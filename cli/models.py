@@ -57,10 +57,10 @@ def verify(
     Example: denoise models verify
     """
     with console.errors_as_lines():
-        from denoise.weights import list_models, load_model
+        from denoise.weights import first_kind, list_models, load_model
 
         for name in names or list_models():
-            load_model(name)
+            load_model(name, kind=first_kind(name))
             typer.echo(f"{name}: sound")
 
 
@@ -76,6 +76,8 @@ def export(
     """
     if output.exists() and not overwrite:
         raise console.usage_error(f"{output} is there already. Pass --overwrite or another -o.")
+    if not output.parent.is_dir():
+        raise console.usage_error(f"-o {output} was given, but there is no folder {output.parent}. Create it first.")
     with console.errors_as_lines():
         from denoise.export import export_onnx
 

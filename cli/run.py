@@ -77,25 +77,27 @@ def run(
             variable=variable, band_axis=band_axis, sidecar=sidecar, seed=seed,
         )  # fmt: skip
         jobs = plan_jobs(inputs, output, options, suffix=suffix, keep_tree=keep_tree)
-    taken = [job for job in jobs if job.target.exists()]
     if skip_existing:
+        for job in jobs:
+            if job.target.exists():
+                _tell(json_, quiet, {"event": "skipped", "input": str(job.source), "output": str(job.target)})
         jobs = [job for job in jobs if not job.target.exists()]
-        for job in taken:
-            _tell(json_, quiet, {"event": "skipped", "input": str(job.source), "output": str(job.target)})
-    elif taken and not overwrite and not dry_run:
-        names = ", ".join(str(job.target) for job in taken[:3]) + (" ..." if len(taken) > 3 else "")
+    taken = [path for job in jobs for path in job.writes if path.exists()]
+    if taken and not overwrite and not dry_run:
+        names = ", ".join(map(str, taken[:3])) + (" ..." if len(taken) > 3 else "")
         raise console.usage_error(
             f"{len(taken)} output{'s' if len(taken) > 1 else ''} already there ({names}). "
             "Pass --overwrite, --skip-existing or another -o."
         )
-    own = [job for job in jobs if job.target.exists() and job.target.samefile(job.source)]
+    there = [job for job in jobs if job.source.exists()]
+    own = [job.source for job in there for path in job.writes if path.exists() and path.samefile(job.source)]
     if own:
-        raise console.usage_error(f"{own[0].source} would overwrite itself, which is never done. Pass another -o.")
+        raise console.usage_error(f"{own[0]} would overwrite itself, which is never done. Pass another -o.")
     failures = _run_all(jobs, options, dry_run, fail_fast, json_, quiet, traceback)
     if failures and len(jobs) > 1:
         console.say(f"{len(failures)} of {len(jobs)} files failed:")
         for job, error in failures:
-            console.say(f"  {job.source}: {console.one_line(error)}")
+            console.say(f"  {job.source}: {console.reason(error)}")
         raise typer.Exit(console.FAILED)
     if failures:
         raise typer.Exit(console.exit_code(failures[0][1]))
@@ -105,9 +107,6 @@ def _run_all(
     jobs: list[Any], options: Any, dry_run: bool, fail_fast: bool, as_json: bool, quiet: bool, traceback: bool
 ) -> list[tuple[Any, Exception]]:
     """Do one job after the other; returns those that failed, with their errors."""
-    from denoise.errors import DenoiseError
-    from noise_models.base import NoiseModelError
-
     failures: list[tuple[Any, Exception]] = []
     with console.errors_as_lines(traceback), _runner(jobs, options) as runner:
         for job in jobs:
@@ -117,11 +116,12 @@ def _run_all(
                 else:
                     with _progress(job.source.name, quiet or as_json) as progress:
                         record = runner.run(job, progress)
-            except (DenoiseError, NoiseModelError) as error:
+            except Exception as error:  # whatever it is, the other files are done
                 if traceback:
                     raise
                 failures.append((job, error))
-                _tell(as_json, False, {"event": "failed", "input": str(job.source), "error": console.one_line(error)})
+                why = console.reason(error)
+                _tell(as_json, False, {"event": "failed", "input": str(job.source), "error": why})
                 if fail_fast:
                     break
                 continue
@@ -175,7 +175,8 @@ def _tell(as_json: bool, quiet: bool, record: dict[str, Any]) -> None:
         return
     event = record["event"]
     if event == "failed":
-        console.say(f"error: {record['error']}")
+        where = "" if Path(record["input"]).name in record["error"] else f"{record['input']}: "
+        console.say(f"error: {where}{record['error']}")
         return
     if quiet:
         return

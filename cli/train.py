@@ -75,9 +75,10 @@ def train(
         changes |= {"steps": steps} if steps else {}
         if data_folder:  # of which some is held back, unless the user names what judges
             changes = {"validation": [], **changes, "data_folder": str(data_folder)}
-        if profile and output is not None and not dry_run:
+        if profile:
             arguments = {"seed": seed, "resume": resume, "device": device, "sample": sample}
-            _train_own_camera(recipe, changes, profile, noise, darks, output, find_root(data_root), arguments)
+            target = None if dry_run else output
+            _train_own_camera(recipe, changes, profile, noise, darks, target, find_root(data_root), arguments)
             return
         chosen = load_recipe(recipe, changes)
         if noisy is not None or chosen.source == "noisy-images":
@@ -97,13 +98,16 @@ def train(
 
 
 def _train_own_camera(
-    name: str, changes: dict[str, Any], profile: str, noise: str, darks: str | None, output: Path, root: Path,
-    arguments: dict[str, Any],
+    name: str, changes: dict[str, Any], profile: str, noise: str, darks: str | None, output: Path | None,
+    root: Path, arguments: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Go on from the default network on one camera's noise, and print how the two compare."""
+    """Go on from the default network on one camera's noise, and print how the two compare; without output, probe it."""
+    from denoise.training.ab_comparison import read_sample
     from denoise.training.own_camera import FINE_TUNING, default_noise, fine_tuning, train_own_camera
     from denoise.training.recipe import load_recipe
+    from denoise.training.sources.clean_images import load_clean
     from denoise.training.sources.exposures import OneCamera, choose_cameras
+    from denoise.training.sources.raw_pairs import CameraPairs
     from noise_models.profile_shelf import load_profile
 
     known = load_profile(profile)
@@ -111,6 +115,12 @@ def _train_own_camera(
     camera = choose_cameras(kind, known, darks)
     assert isinstance(camera, OneCamera)
     chosen = fine_tuning(load_recipe(name, {**FINE_TUNING, **changes}), known, kind)
+    if output is None:
+        if arguments["sample"] is not None:
+            read_sample(arguments["sample"], known)
+        source = CameraPairs(*load_clean(chosen, root), cameras=camera, **chosen.source_options)
+        _show_probe(chosen, source, arguments["device"])
+        return
     console.say(f"{chosen.start} goes on as {chosen.card.id}: noise {kind} of {known.id}, {chosen.steps} steps")
     with interruption_in_words(), progress_bar() as show:
         card, result = train_own_camera(chosen, camera, output, root, progress=show, **arguments)

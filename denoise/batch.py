@@ -8,33 +8,63 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, cast, get_args
 
 from denoise.cubes.cube import HyperspectralCube
 from denoise.denoiser import Denoiser
 from denoise.engine import Engine
-from denoise.errors import ShapeError
+from denoise.engine.device import DTYPES
+from denoise.errors import ShapeError, UsageError, nearest
 from denoise.fidelity import check_fidelity
 from denoise.images import Image, Photo, RawImage
 from denoise.io import write, writer_of
+from denoise.io.dng import Compression
 from denoise.io.exif import ExifTool
 from denoise.io.files import atomic_target, make_folder
 from denoise.jobs import Job, Options, read_input
-from denoise.noise_source import choose_noise, choose_profile, is_camera_jpeg
+from denoise.noise_source import choose_noise, choose_profile, is_camera_jpeg, parse_noise
 from denoise.repair import remove_fixed_pattern
 from denoise.version import __version__
 from denoise.weights import load_model, resolve_model
+from noise_models.base import NoiseModelError
 from noise_models.level import FloatArray, NoiseLevel
 from noise_models.profile import CameraProfile
 
 _LOG = logging.getLogger(__name__)
 _NOT_CHECKED = {"verdict": "not checked", "reasons": ["no noise level was measured to check it by"]}
+
+
+def check_device(word: str) -> None:
+    """Raise `UsageError` if a word is not the name of a device, whether this machine has it or not."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", word, re.ASCII) is None:
+        raise UsageError(f"--device {word} was given, but auto, cpu, cuda, cuda:NUMBER or mps was expected.")
+
+
+def check_options(options: Options) -> None:
+    """Raise `UsageError` if an option makes no sense, whatever the image."""
+    check_device(options.device)
+    for name, word, known in (
+        ("precision", options.precision, ("auto", *DTYPES)),
+        ("compression", options.compression, get_args(Compression)),
+        ("band-axis", options.band_axis, ("auto", "first", "last")),
+    ):
+        if word not in known:
+            raise UsageError(f"--{name} {word} was given. {nearest(word, known)}")
+    tile = options.tile
+    if tile != "auto" and not (tile.isdecimal() and int(tile) > 0):
+        raise UsageError(f"--tile {tile} was given, but auto or a number of pixels above 0 was expected.")
+    if options.noise not in ("auto", "file", "profile", "blind"):
+        try:
+            parse_noise(options.noise)
+        except NoiseModelError as error:
+            raise UsageError(f"--noise {options.noise} is not a noise level: {error}") from error
 
 
 class Runner:
@@ -46,11 +76,17 @@ class Runner:
         How.
     ahead : dict of Path to Future, optional
         Images that are being read already, by their files; each is taken out when its turn comes.
+
+    Raises
+    ------
+    UsageError
+        If an option makes no sense.
     """
 
     def __init__(
         self, options: Options, ahead: dict[Path, Future[RawImage | Photo | HyperspectralCube]] | None = None
     ) -> None:
+        check_options(options)
         self.options = options
         self._ahead = ahead if ahead is not None else {}
         self.engine = Engine(

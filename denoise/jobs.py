@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from denoise.errors import UsageError, nearest
-from denoise.io import ENVI_SUFFIXES, READERS, read, reader_of
-from denoise.io.envi import ENVI_DATA_SUFFIXES, read_envi
+from denoise.io import ENVI_SUFFIXES, READERS, WRITERS, read, reader_of
+from denoise.io.envi import ENVI_DATA_SUFFIXES, find_header, read_envi
 from denoise.io.raw import read_raw
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from denoise.images import Photo, RawImage
 
 FORMATS: Final = {"dng": ".dng", "tiff": ".tif", "png": ".png", "jpeg": ".jpg", "envi": ".hdr", "npy": ".npy"}
+_SPELLINGS: Final = ((".tif", ".tiff"), (".jpg", ".jpeg"), ENVI_SUFFIXES)
+"""Suffixes of one format."""
+_NOT_WRITTEN: Final = (
+    ".avif", ".bmp", ".exr", ".fits", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".pgm", ".ppm", ".psd", ".tga", ".webp",
+)  # fmt: skip
+"""Of pictures that nothing here writes: meant for a file, never for a folder."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 
@@ -65,6 +71,12 @@ class Job:
     target: Path
     """The file to write."""
 
+    @property
+    def writes(self) -> tuple[Path, ...]:
+        """The target, and the header beside it where it is the data of an ENVI cube."""
+        is_data = self.target.suffix.lower() in ENVI_DATA_SUFFIXES
+        return (self.target, self.target.with_suffix(".hdr")) if is_data else (self.target,)
+
 
 def read_input(source: Path, options: Options) -> RawImage | Photo | HyperspectralCube:
     """Read a file as the options say; raises as `denoise.io.read`."""
@@ -86,7 +98,10 @@ def parse_size(text: str | None) -> int | None:
         raise UsageError(f"A size such as 2GiB or 900MB was expected, but '{text}' was given.")
     number, prefix, binary = match.groups()
     power = " KMGT".index(prefix.upper()) if prefix else 0
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    size = int(float(number) * (1024 if binary else 1000) ** power)
+    if size < 1:
+        raise UsageError(f"A size such as 2GiB or 900MB was expected, but '{text}' is less than one byte.")
+    return size
 
 
 def plan_jobs(
@@ -115,22 +130,24 @@ def plan_jobs(
     Raises
     ------
     UsageError
-        If there is nothing to do, two inputs would become one output, or the format is not known.
+        If there is nothing to do, two inputs would become one output, the format is not known, or ``output`` is of
+        another one.
     """
     if options.format is not None and options.format not in FORMATS:
         raise UsageError(f"Format '{options.format}' is not known. {nearest(options.format, FORMATS)}")
-    found = list(dict.fromkeys(_expand(inputs, suffix)))
+    if output is not None:
+        _check_output(output, options.format)
+    found = _without_twins(_expand(inputs, suffix))
     if not found:
         raise UsageError(f"No image was found in {', '.join(inputs)}. Name files, or folders that hold some.")
-    names_a_file = output is not None and output.suffix.lower() in (*READERS, ".dng") and not output.is_dir()
-    if names_a_file and len(found) > 1:
-        raise UsageError(f"-o {output} is one file, but {len(found)} inputs were given. Name a folder.")
-    if output is not None and names_a_file:
+    if output is not None and _names_a_file(output):
+        if len(found) > 1:
+            raise UsageError(f"-o {output} is one file, but {len(found)} inputs were given. Name a folder.")
         return [Job(found[0][0], output)]
     jobs = [Job(path, _target(path, root, output, options, suffix, keep_tree)) for path, root in found]
     owners: dict[Path, Path] = {}
     for job in jobs:
-        other = owners.setdefault(job.target, job.source)
+        other = owners.setdefault(job.writes[-1], job.source)
         if other != job.source:
             raise UsageError(
                 f"{other} and {job.source} would both become {job.target}. Pass --keep-tree, or run them apart."
@@ -138,9 +155,45 @@ def plan_jobs(
     return jobs
 
 
+def _names_a_file(output: Path) -> bool:
+    return output.suffix.lower() in (*READERS, ".dng") and not output.is_dir()
+
+
+def _check_output(output: Path, wish: str | None) -> None:
+    """Raise `UsageError` if an output is named as a picture that is not written here, or not of the format wished."""
+    suffix = output.suffix.lower()
+    if suffix in _NOT_WRITTEN and not output.is_dir():
+        written = ", ".join(dict.fromkeys(known for _, known in WRITERS))
+        raise UsageError(f"-o {output} was given, but '{suffix}' is not written. Name a folder, or one of {written}.")
+    if wish is None or not _names_a_file(output):
+        return
+    ending = FORMATS[wish]
+    if suffix not in next((spelled for spelled in _SPELLINGS if ending in spelled), (ending,)):
+        raise UsageError(
+            f"-o {output} and --format {wish} were given, but the name ends in '{suffix}', the format in '{ending}'. "
+            "Leave one out, or let them agree."
+        )
+
+
+def _without_twins(found: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Keep each file once, with its folder; a header and its data, both named, are one cube: the header stays."""
+    roots: dict[Path, Path] = {}
+    for path, root in found:
+        roots.setdefault(path, root)
+    data: dict[Path, list[Path]] = {}
+    for path in roots:
+        header = find_header(path) if path.is_file() and reader_of(path) is read_envi else None
+        if header is not None and header != path and header in roots:
+            data.setdefault(header, []).append(path)
+    twins = {paths[0] for paths in data.values() if len(paths) == 1}  # of several, the header tells not which is meant
+    return [(path, root) for path, root in roots.items() if path not in twins]
+
+
 def _expand(inputs: Iterable[str], suffix: str) -> Iterator[tuple[Path, Path]]:
     """Yield (file, the folder it was found under) for every input."""
     for text in inputs:
+        if not text.strip():
+            raise UsageError("An empty name was given as an input. Name a file, or a folder: '.' is the present one.")
         path = Path(text)
         if text.startswith("@") and Path(text[1:]).is_file():
             lines = Path(text[1:]).read_text("utf-8").splitlines()

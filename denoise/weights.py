@@ -26,6 +26,7 @@ from denoise.methods import DEFAULT_MODELS, METHODS
 from denoise.shipped_files import shipped_folder
 
 SUFFIX = ".safetensors"
+_IMAGES = {"raw": "a RAW photograph", "photo": "a colour photograph", "grey": "an image of one plane", "cube": "a cube"}
 _AUTO_METHODS = {"raw": "supervised", "photo": "supervised", "cube": "subspace"}
 
 
@@ -81,14 +82,27 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
     method = _AUTO_METHODS[kind] if name == "auto" else name
     words = {word for word, _ in DEFAULT_MODELS}
     if method in METHODS or method in words:
-        identity = DEFAULT_MODELS.get((method, "grey" if planes == 1 and kind != "cube" else kind))
+        asked = "grey" if planes == 1 and kind != "cube" else kind
+        identity = DEFAULT_MODELS.get((method, asked))
         if identity in cards:
             return identity
+        served = [_IMAGES[of] for (word, of), known in DEFAULT_MODELS.items() if word == method and known in cards]
+        if served:
+            raise WeightsError(
+                f"Model '{name}' was asked to denoise {_IMAGES[asked]}, but it is made for {' or '.join(served)}. "
+                "Pass --model auto, or one that `denoise models list` shows for such an image."
+            )
         raise WeightsError(
             f"Method '{method}' was asked for a {kind} image, but no weights for it are installed. "
             f"Choose another --model. Known: {', '.join(cards)}."
         )
     raise WeightsError(f"Model '{name}' is not known. {nearest(name, [*cards, *METHODS, *words])}")
+
+
+def first_kind(name: str) -> str:
+    """Return the kind of image whose model a word stands for where no image is at hand: RAW, else the first served."""
+    kinds = [kind for word, kind in DEFAULT_MODELS if word == name]
+    return "raw" if not kinds or "raw" in kinds else kinds[0]
 
 
 def find_card(name: str) -> ModelCard:
@@ -99,7 +113,7 @@ def find_card(name: str) -> ModelCard:
     WeightsError
         If there is none.
     """
-    identity = resolve_model(name, "raw")
+    identity = resolve_model(name, first_kind(name))
     return read_card(Path(identity)) if identity.endswith(SUFFIX) else list_models()[identity]
 
 

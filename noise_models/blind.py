@@ -121,7 +121,7 @@ def measure(
     Raises
     ------
     NoiseModelError
-        If the image is smaller than 16 x 16 pixels a plane, or every block of it is clipped.
+        If the image is smaller than 16 x 16 pixels a plane, or every block of it is clipped or flat.
 
     Notes
     -----
@@ -261,13 +261,22 @@ def _fit(blocks: _Blocks, white: bool) -> _Line:
     sound &= blocks.mean < _BRIGHTEST
     if not sound.any():
         raise NoiseModelError(
-            "A blind noise estimate was asked, but every block of the image holds clipped pixels. "
-            "Give the noise level: --noise SHOT,READ."
+            f"A blind noise estimate was asked, but {_why_none(blocks)}. Give the noise level: --noise SHOT,READ."
         )
     line = _first_line(blocks, sound, white, floor)
     for _ in range(_ROUNDS):
         line = _next_line(blocks, sound, line, white, floor)
     return line
+
+
+def _why_none(blocks: _Blocks) -> str:
+    """Say why no block of an image tells of its noise."""
+    most = float(blocks.highest.max())
+    if (blocks.lowest == blocks.highest).all():
+        return f"the image is flat: in no block of {BLOCK}x{BLOCK} pixels does a value vary"
+    if most > 1:
+        return f"every block of the image is clipped or too bright: values above 1, which is white, go up to {most:g}"
+    return "every block of the image holds clipped pixels"
 
 
 def _first_line(blocks: _Blocks, sound: npt.NDArray[np.bool_], white: bool, floor: float) -> _Line:

@@ -91,9 +91,9 @@ def read(path: str | Path, *, variable: str = "", band_axis: str = "auto") -> Ra
         If a choice is missing, or does not apply.
     """
     path = Path(path)
-    reader = reader_of(path)
     if path.is_dir():
         raise FileFormatError(f"{path} is a folder; an image file was expected.")
+    reader = reader_of(path)
     if reader is None:
         if not path.exists():
             raise FileFormatError(f"Cannot read {path}: there is no such file. Check the path.")

@@ -33,6 +33,10 @@ _STATED_RANGE: Final = (0.02, 2.0)
 _REFLECTANCE_LIKE: Final = (0.05, 1.5)
 _USUAL_FILLS: Final = (-9999.0, -32768.0)
 _FILL_SHARE: Final = 0.001
+_FLAT_SHARE: Final = 0.005
+_SAME_SHARE: Final = 0.5
+_AXIS_NAMES: Final = {0: "first", 2: "last"}
+_STATE_IT: Final = "If they are missing, state it ('data ignore value' in ENVI, nodata elsewhere)."
 
 
 def to_nanometres(values: npt.ArrayLike, units: str) -> FloatArray:
@@ -73,8 +77,9 @@ def band_axis(shape: Sequence[int], asked: str, name: str, wavelengths: int | No
     shape : (3,) sequence of int
         Of the array.
     asked : str
-        "first", "last", or "auto": the axis that is as long as the list of wavelengths; else the first one, if it is
-        less than half as long as both others (bands, rows, columns), else the last one (rows, columns, bands).
+        "first", "last", or "auto": the axis that is as long as the list of wavelengths; else the first or last one, if
+        it is less than half as long as both others; else the first one, if the others are equally long and it is not
+        (bands, rows, columns); else the last one (rows, columns, bands). Where that is a guess, a warning says so.
     name : str
         Of the file, for messages.
     wavelengths : int, optional
@@ -87,8 +92,18 @@ def band_axis(shape: Sequence[int], asked: str, name: str, wavelengths: int | No
     fits = [axis for axis in (2, 0) if shape[axis] == wavelengths]
     if len(fits) == 1:
         return fits[0]
-    axis = 0 if 2 * shape[0] < min(shape[1:]) else 2
-    _LOG.info("%s: the %s axis of %s was taken for the bands.", name, "last" if axis else "first", tuple(shape))
+    first, middle, last = shape
+    short = [axis for axis, others in ((0, (middle, last)), (2, (first, middle))) if 2 * shape[axis] < min(others)]
+    square = [axis for axis, even in ((0, middle == last), (2, first == middle)) if even]
+    axis = short[0] if short else 0 if square == [0] else 2
+    if short or square == [2]:
+        _LOG.info("%s: the %s axis of %s was taken for the bands.", name, _AXIS_NAMES[axis], tuple(shape))
+        return axis
+    _LOG.warning(
+        "%s: the %s axis of %s was taken for the bands, but the shape does not tell it clearly. If it is the %s one, "
+        "say --band-axis %s; if not, --band-axis %s says so without this warning.",
+        name, _AXIS_NAMES[axis], tuple(shape), _AXIS_NAMES[2 - axis], _AXIS_NAMES[2 - axis], _AXIS_NAMES[axis],
+    )  # fmt: skip
     return axis
 
 
@@ -204,8 +219,10 @@ def _measure_white(cube: HyperspectralCube, name: str) -> float:
     values = sample[valid]
     if not values.size:
         return 1.0
-    if cube.nodata is None:
-        _warn_of_fills(cube, sample, name)
+    told = _warn_of_usual_fills(cube, sample, name) if cube.nodata is None else ()
+    plain = np.all(cube.scale == 1) and not np.any(cube.offset)
+    as_stored = replace(cube, white=1.0, scale=np.ones(1), offset=np.zeros(1))
+    _warn_of_flat_pixels(*((sample, valid) if plain else as_stored.sample()), name, told)
     high = float(np.quantile(values, _WHITE_SHARE))
     stated = cube.quantity.lower().startswith("reflectance") and np.any(cube.scale != 1)
     like_reflectance = cube.stored.dtype.kind == "f" and _REFLECTANCE_LIKE[0] <= high <= _REFLECTANCE_LIKE[1]
@@ -214,13 +231,35 @@ def _measure_white(cube: HyperspectralCube, name: str) -> float:
     return high if high > 0 else max(float(np.abs(values).max()), 1.0)
 
 
-def _warn_of_fills(cube: HyperspectralCube, sample: npt.NDArray[np.float32], name: str) -> None:
+def _warn_of_usual_fills(cube: HyperspectralCube, sample: npt.NDArray[np.float32], name: str) -> tuple[float, ...]:
+    """Return the fills that were warned of."""
+    told = []
     for fill in _USUAL_FILLS:
         shown = (fill * cube.scale + cube.offset).astype(np.float32)[:, None]
         share = float(np.mean(sample == shown))
         if share > _FILL_SHARE:
+            told.append(fill)
             _LOG.warning(
                 "%s: %.1f %% of its values are %g, which is often used for missing ones, but the file does not say so. "
-                "If they are missing, state it ('data ignore value' in ENVI, nodata elsewhere).",
-                name, 100 * share, fill,
+                "%s", name, 100 * share, fill, _STATE_IT,
             )  # fmt: skip
+    return tuple(told)
+
+
+def _warn_of_flat_pixels(
+    stored: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], name: str, told: tuple[float, ...]
+) -> None:
+    """Warn of a number that many pixels (bands, n) hold in all bands that hold anything, as no spectrum does."""
+    used = valid.any(axis=1)
+    values, valid = stored[used], valid[used]
+    pixels = values.shape[1]
+    flat = values[0][(values == values[0]).all(axis=0) & valid.all(axis=0)]
+    if len(values) < 2 or flat.size < _FLAT_SHARE * pixels:
+        return
+    numbers, counts = np.unique(flat, return_counts=True)
+    fill, count = float(numbers[counts.argmax()]), int(counts.max())
+    if fill not in told and count >= max(_FLAT_SHARE * pixels, _SAME_SHARE * flat.size):
+        _LOG.warning(
+            "%s: %d of %d pixels looked at (%.1f %%) are %g in every band, as missing ones are, but the file does not "
+            "say so. %s", name, count, pixels, 100 * count / pixels, fill, _STATE_IT,
+        )  # fmt: skip

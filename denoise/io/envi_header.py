@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ class Structure:
     @property
     def size_bytes(self) -> int:
         """What the data file must have."""
-        values = int(np.prod(self.shape, dtype=np.int64))
+        values = math.prod(self.shape)
         return self.offset_bytes + values * np.dtype(DATA_TYPES[self.code]).itemsize
 
 
@@ -223,9 +224,9 @@ def _byte_order(header: EnviHeader) -> bool | None:
 def _hint(header: EnviHeader, missing: list[str], data_bytes: int | None) -> str:
     """Say what the size of the data file tells of what is missing."""
     counts = [header.entries.get(key, "") for key in _STRUCTURE[:3]]
-    if data_bytes is None or not all(text.isdigit() and int(text) for text in counts):
+    if data_bytes is None or not all(text.isdecimal() and int(text) for text in counts):
         return ""
-    values = int(np.prod([int(text) for text in counts], dtype=np.int64))
+    values = math.prod(int(text) for text in counts)
     offset = header.whole("header offset", 0)
     item, rest = divmod(data_bytes - offset, values)
     if "data type" in missing and rest == 0:

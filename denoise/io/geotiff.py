@@ -19,9 +19,13 @@ from denoise.io.bands import finish_cube, refuse_one_band, to_nanometres, widths
 from denoise.io.enmap import describe_enmap, find_enmap_metadata
 from denoise.io.extras import need
 from denoise.io.files import atomic_target
-from denoise.io.photo import read_photo
+from denoise.io.photo import alpha_kind, read_photo
+from denoise.io.tiff_tags import PLACE
 
-_GDAL_METADATA_TAG, _GEO_KEYS_TAG = 42112, 34735
+_GDAL_METADATA_TAG: Final = 42112
+_GREY, _RGB = 1, 2
+_PICTURES: Final = ((_GREY, 1, False), (_GREY, 2, True), (_RGB, 3, False), (_RGB, 4, True))
+"""Photometric interpretation, samples, and whether the last one is alpha, of what is surely a picture."""
 _MOST_SAMPLES_OF_A_PHOTO: Final = 4
 _CACHE_BYTES: Final = 64 << 20
 _BLOCK_BYTES: Final = 32 << 20
@@ -74,19 +78,27 @@ def open_raster(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
 
 
 def is_cube(path: Path) -> bool:
-    """Return whether a TIFF is a cube: more than four samples, wavelengths, or a map of numbers no photograph has."""
+    """Return whether a TIFF is a cube: more samples than a picture, wavelengths, or a map that is no picture.
+
+    A map of whole numbers, grey or RGB with or without alpha, is a photograph that keeps its place.
+    """
     try:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
             samples = int(page.samplesperpixel)
             words = str(page.tags.valueof(_GDAL_METADATA_TAG) or "").lower()
-            placed = _GEO_KEYS_TAG in page.tags
+            placed = any(code in page.tags for code in PLACE)
             dtype = page.dtype
+            kind = (int(page.photometric), samples, bool(alpha_kind(page)))
+            alone = len(tiff.pages) == 1
     except (OSError, ValueError, IndexError, KeyError, TypeError, RuntimeError):
         return False
     if samples > _MOST_SAMPLES_OF_A_PHOTO or (samples > 1 and "wavelength" in words):
         return True
-    return placed and dtype not in (np.dtype(np.uint8), np.dtype(np.uint16))
+    if placed and dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        return True
+    bands = samples > 1 and kind[0] in (_GREY, _RGB) and kind not in _PICTURES
+    return bands and (placed or (alone and kind[0] == _GREY and samples != 3))
 
 
 def read_tiff(path: Path) -> HyperspectralCube | Photo:

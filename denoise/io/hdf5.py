@@ -215,9 +215,12 @@ def _list_of(datasets: dict[str, Any], cube: Any, names: Sequence[str]) -> tuple
 
 
 def _number(dataset: Any, *names: str) -> float | None:
+    """Return the first of some attributes that states a number; text such as "none", or nothing, states none."""
     for name in names:
-        if name in dataset.attrs:
+        try:
             return float(np.ravel(dataset.attrs[name])[0])
+        except (KeyError, IndexError, TypeError, ValueError):
+            continue
     return None
 
 

@@ -1,11 +1,14 @@
 """Photographs: PNG, JPEG and TIFF, 8 and 16 bit, grey, RGB and RGBA, with their colour profile and EXIF.
 
 OpenCV codes the pixels of PNG and JPEG, tifffile those of TIFF; what OpenCV drops (ICC profile, EXIF, XMP) is read
-from and put back into the containers by `denoise.io.containers`.
+from and put back into the containers by `denoise.io.containers`, the tags of a TIFF by `denoise.io.tiff_tags`.
 """
 
 from __future__ import annotations
 
+import logging
+import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,12 +30,49 @@ from denoise.io.containers import (
     read_png_metadata,
 )
 from denoise.io.files import atomic_target, open_to_read
+from denoise.io.tiff_tags import (
+    NODATA,
+    PLACE,
+    RESOLUTION,
+    RESOLUTION_UNIT,
+    X_RESOLUTION,
+    Y_RESOLUTION,
+    Tag,
+    exif_of_tags,
+    read_tags,
+    tags_of_exif,
+)
+
+_LOG = logging.getLogger(__name__)
 
 PHOTO_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _TIFF_SUFFIXES: Final = (".tif", ".tiff")
 _ICC_TAG, _XMP_TAG = 34675, 700
 _MAGIC: Final = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _JPEG_QUALITY: Final = 97
+_ALPHA_KINDS: Final = {1: "assocalpha", 2: "unassalpha"}
+_INCH, _CENTIMETRE = 2, 3
+_RESOLUTION_UNITS: Final = (1, _INCH, _CENTIMETRE)
+_RESOLUTION_TYPES: Final = ((X_RESOLUTION, 5), (Y_RESOLUTION, 5), (RESOLUTION_UNIT, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class TiffMetadata(PhotoMetadata):
+    """What a TIFF says beside its pixels."""
+
+    tags: tuple[Tag, ...] = ()
+    """Who, when and where, as `denoise.io.tiff_tags` keeps it."""
+    alpha_kind: str = "unassalpha"
+    """Whether colours are multiplied by alpha ("assocalpha") or not."""
+    nodata: int | None = None
+    """The value of pixels that hold nothing, where there are any."""
+    missing: npt.NDArray[np.bool_] | None = None
+    """(H, W): which pixels those are."""
+
+    @property
+    def placed(self) -> bool:
+        """Whether the picture has a place on Earth."""
+        return any(tag[0] in PLACE for tag in self.tags)
 
 
 def read_photo(path: Path) -> Photo:
@@ -57,7 +97,7 @@ def read_photo(path: Path) -> Photo:
 
 
 def write_photo(path: Path, photo: Photo) -> None:
-    """Write a photograph; the suffix chooses the format. JPEG takes 8 bits and no alpha.
+    """Write a photograph; the suffix chooses the format. JPEG takes 8 bits and no alpha; a place only TIFF can hold.
 
     Raises
     ------
@@ -89,6 +129,11 @@ def write_photo(path: Path, photo: Photo) -> None:
     done, encoded = cv2.imencode(".jpg" if jpeg else ".png", pixels, options)
     if not done:
         raise FileFormatError(f"OpenCV could not encode {path.name} ({pixels.shape}, {pixels.dtype}).")
+    if isinstance(photo.metadata, TiffMetadata) and photo.metadata.placed:
+        _LOG.warning(
+            "%s cannot hold the place on Earth that its source states, which is lost. Choose --format tiff to keep it.",
+            path.name,
+        )
     insert = insert_into_jpeg if jpeg else insert_into_png
     with atomic_target(path) as target:
         target.write_bytes(insert(encoded.tobytes(), photo.metadata))
@@ -146,6 +191,7 @@ def _read_tiff(path: Path) -> Photo:
             pixels = page.asarray()
             planar = page.planarconfig == 2 and page.samplesperpixel > 1
             icc, xmp = (page.tags.valueof(tag) for tag in (_ICC_TAG, _XMP_TAG))
+            tags, alpha = read_tags(tiff, page), alpha_kind(page)
     except UnsupportedInputError:
         raise
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OSError, RuntimeError, TypeError) as error:
@@ -156,8 +202,42 @@ def _read_tiff(path: Path) -> Photo:
         pixels = pixels[..., None]
     elif planar:
         pixels = pixels.transpose(1, 2, 0)
-    metadata = PhotoMetadata(icc_profile=_as_bytes(icc), xmp=_as_bytes(xmp), source=path)
+    nodata, missing = _missing(pixels[..., :-1] if alpha else pixels, tags)
+    metadata = TiffMetadata(
+        _as_bytes(icc), exif_of_tags(tags), _as_bytes(xmp), path,
+        tags=tags, alpha_kind=alpha or "unassalpha", nodata=nodata, missing=missing,
+    )  # fmt: skip
     return _from_channels(path, pixels, metadata)
+
+
+def alpha_kind(page: Any) -> str:
+    """Return how a page of a TIFF spells the alpha in its last sample; empty if that is none."""
+    extra = tuple(page.extrasamples)
+    return _ALPHA_KINDS.get(int(extra[-1]), "") if extra and page.samplesperpixel in (2, 4) else ""
+
+
+def _missing(colour: npt.NDArray[Any], tags: tuple[Tag, ...]) -> tuple[int | None, npt.NDArray[np.bool_] | None]:
+    """Return the stated number of pixels that hold nothing, and where they are; None if there are none."""
+    text = next((tag[3] for tag in tags if tag[0] == NODATA), b"").rstrip(b"\0 ")
+    try:
+        stated = float(text)
+    except ValueError:
+        return None, None
+    if colour.dtype.kind != "u" or not stated.is_integer():
+        return None, None
+    missing = (colour == int(stated)).all(axis=2)
+    return (int(stated), missing) if 0 <= stated <= np.iinfo(colour.dtype).max else (None, None)
+
+
+def _put_back_missing(colour: npt.NDArray[Any], metadata: TiffMetadata) -> npt.NDArray[Any]:
+    """Return colours with the missing pixels as they were, and no other one that looks like them."""
+    nodata, missing = metadata.nodata, metadata.missing
+    if nodata is None or missing is None or missing.shape != colour.shape[:2] or colour.dtype.kind != "u":
+        return colour
+    result = colour.copy()
+    result[(colour == nodata).all(axis=2)] = nodata + 1 if nodata < np.iinfo(colour.dtype).max else nodata - 1
+    result[missing] = nodata
+    return result
 
 
 def _check_tiff(path: Path, tiff: tifffile.TiffFile, page: Any) -> None:
@@ -173,29 +253,67 @@ def _check_tiff(path: Path, tiff: tifffile.TiffFile, page: Any) -> None:
             f"{path.name} is a TIFF of kind {name} with {page.samplesperpixel} samples, but grey (black is zero), RGB "
             "and RGBA are served. Convert it first."
         )
+    if page.samplesperpixel in (2, 4) and not alpha_kind(page):
+        raise UnsupportedInputError(
+            f"{path.name} has {page.samplesperpixel} samples, but its ExtraSamples does not say that the last one is "
+            f"alpha. State it (tiffset -s 338 1 2 {path.name}), or save the picture without it."
+        )
 
 
 def _write_tiff(target: Path, photo: Photo) -> None:
-    grey = photo.pixels.shape[2] == 1
-    parts = [photo.pixels] if photo.alpha is None else [photo.pixels, photo.alpha[..., None]]
-    pixels = np.concatenate(parts, axis=2) if len(parts) > 1 else photo.pixels
-    extra: list[tuple[int, int, int, bytes, bool]] = []
-    if photo.metadata.icc_profile:
-        extra.append((_ICC_TAG, 7, len(photo.metadata.icc_profile), photo.metadata.icc_profile, True))
-    if photo.metadata.xmp:
-        extra.append((_XMP_TAG, 1, len(photo.metadata.xmp), photo.metadata.xmp, True))
+    metadata = photo.metadata
+    ours = metadata if isinstance(metadata, TiffMetadata) else TiffMetadata(tags=_tags_of(metadata))
+    colour = _put_back_missing(photo.pixels, ours)
+    grey = colour.shape[2] == 1
+    pixels = colour if photo.alpha is None else np.concatenate((colour, photo.alpha[..., None]), axis=2)
+    extra = [(*tag, True) for tag in ours.tags if tag[0] not in RESOLUTION]
+    if metadata.icc_profile:
+        extra.append((_ICC_TAG, 7, len(metadata.icc_profile), metadata.icc_profile, True))
+    if metadata.xmp:
+        extra.append((_XMP_TAG, 1, len(metadata.xmp), metadata.xmp, True))
+    resolution, unit = _resolution(ours.tags)
     tifffile.imwrite(
         target,
         pixels[..., 0] if pixels.shape[2] == 1 else pixels,
+        byteorder="<",
         photometric="minisblack" if grey else "rgb",
-        extrasamples=["unassalpha"] if photo.alpha is not None else None,
+        extrasamples=[ours.alpha_kind] if photo.alpha is not None else None,
         planarconfig="contig" if pixels.shape[2] > 1 else None,
         compression="zlib",
         predictor=True,
+        resolution=resolution,
+        resolutionunit=unit,
         extratags=extra,
         metadata=None,
         software="denoise-toolkit",
     )
+
+
+def _tags_of(metadata: PhotoMetadata) -> tuple[Tag, ...]:
+    """Return what a JPEG or PNG states that TIFF says in tags."""
+    tags = tags_of_exif(metadata.exif) if metadata.exif else ()
+    density = dict(metadata.png_chunks).get(b"pHYs", b"")
+    if len(density) != 9 or density[8] != 1 or any(tag[0] == X_RESOLUTION for tag in tags):
+        return tags
+    across, down = struct.unpack(">II", density[:8])  # pixels a metre
+    return (
+        *(tag for tag in tags if tag[0] not in RESOLUTION),
+        (X_RESOLUTION, 5, 1, struct.pack("<II", across, 100)),
+        (Y_RESOLUTION, 5, 1, struct.pack("<II", down, 100)),
+        (RESOLUTION_UNIT, 3, 1, struct.pack("<H", _CENTIMETRE)),
+    )
+
+
+def _resolution(tags: tuple[Tag, ...]) -> tuple[tuple[tuple[int, int], tuple[int, int]] | None, int | None]:
+    """Return the resolution across and down as fractions, and its unit; None where it is not stated."""
+    stated = {code: value for code, kind, _, value in tags if (code, kind) in _RESOLUTION_TYPES}
+    if not {X_RESOLUTION, Y_RESOLUTION} <= stated.keys():
+        return None, None
+    across, down = (struct.unpack("<II", stated[code][:8]) for code in (X_RESOLUTION, Y_RESOLUTION))
+    if not (all(across) and all(down)):
+        return None, None
+    unit = int.from_bytes(stated.get(RESOLUTION_UNIT, b"")[:2], "little")
+    return (across, down), unit if unit in _RESOLUTION_UNITS else _INCH
 
 
 def _as_bytes(value: object) -> bytes | None:

@@ -9,7 +9,9 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,8 +19,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from denoise.batch import Runner
 from denoise.images import Photo, PhotoMetadata, RawImage
 from denoise.io import read, write
+from denoise.jobs import Job
 from denoise.simulate import simulate_raw
 from noise_models.profile_shelf import load_profile
 
@@ -160,6 +164,9 @@ def test_existing_outputs_are_refused_skipped_or_replaced(folder: Path, tmp_path
     assert target.read_bytes() == b"precious"
     assert call(*arguments, "--overwrite").exit_code == 0
     assert target.read_bytes() != b"precious"
+    lost = call("run", folder / "lost.png", "-o", target, "--overwrite")
+    assert lost.exit_code == 1
+    assert "no such file" in lost.stderr
 
 
 def test_an_input_is_never_overwritten(folder: Path) -> None:
@@ -212,6 +219,74 @@ def test_other_files_of_the_same_call_still_run(folder: Path, tmp_path: Path) ->
     assert (tmp_path / "out" / "party_dn.png").is_file()
 
 
+def test_an_error_that_nobody_foresaw_is_one_file_that_failed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes((folder / "party.png").read_bytes())
+    arguments = ("run", bad, folder / "party.png", "-o", tmp_path / "out", "--model", "classical")
+    sound = Runner.run
+
+    def broken_by(error: BaseException) -> Callable[..., dict[str, Any]]:
+        def run(runner: Runner, job: Job, progress: Any = None) -> dict[str, Any]:
+            if job.source == bad:
+                raise error
+            return sound(runner, job, progress)
+
+        return run
+
+    monkeypatch.setattr(Runner, "run", broken_by(ArithmeticError("a matrix\nis singular")))
+    assert isinstance(call(*arguments, "--traceback").exception, ArithmeticError)
+    result = call(*arguments)
+    assert result.exit_code == 1
+    line = f"{bad}: An unexpected error, ArithmeticError: a matrix is singular (--traceback shows where)\n"
+    assert f"error: {line}" in result.stderr
+    assert f"1 of 2 files failed:\n  {line}" in result.stderr
+    assert (tmp_path / "out" / "party_dn.png").is_file()
+    monkeypatch.setattr(Runner, "run", broken_by(KeyboardInterrupt()))
+    assert call(*arguments, "--overwrite").exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-o", "q.tif", "--format", "png"), "the name ends in '.tif', the format in '.png'"),
+        (("-o", "q.bmp"), "'.bmp' is not written. Name a folder, or one of .dng, .tif"),
+    ],
+)
+def test_an_output_of_another_format_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("run", folder / "party.png", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_may_spell_its_format_otherwise(folder: Path, tmp_path: Path) -> None:
+    options = ("--format", "tiff", "--strength", 0)
+    assert call("run", folder / "party.png", "-o", tmp_path / "q.tiff", *options).exit_code == 0
+    assert (tmp_path / "q.tiff").is_file()
+
+
+def test_an_empty_name_is_no_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    result = call("run", "", "--dry-run")
+    assert result.exit_code == 2
+    assert "empty name" in result.stderr
+    for name in ("", "."):
+        shown = call("info", name)
+        assert shown.exit_code == 1
+        assert "is a folder" in shown.stderr
+
+
+def test_an_export_asks_for_its_folder_first(tmp_path: Path) -> None:
+    result = call("models", "export", "classical", "-o", tmp_path / "none" / "a.onnx")
+    assert result.exit_code == 2
+    assert "there is no folder" in result.stderr
+
+
 def test_folders_globs_lists_and_trees(folder: Path, tmp_path: Path) -> None:
     deep = tmp_path / "in" / "a"
     deep.mkdir(parents=True)
@@ -236,10 +311,16 @@ def test_folders_globs_lists_and_trees(folder: Path, tmp_path: Path) -> None:
         (("--model", "supervized"), 4, "Did you mean 'supervised'"),
         (("--model", "none.safetensors"), 4, "no such file"),
         (("--noise", "much"), 2, "SHOT,READ was expected"),
-        (("--noise", "-1,0"), 1, "not negative"),
+        (("--noise", "-1,0"), 2, "not negative"),
         (("--format", "gif"), 2, "not known"),
         (("--max-memory", "plenty"), 2, "size such as"),
+        (("--max-memory", "0"), 2, "less than one byte"),
         (("--max-memory", "1MiB"), 5, "GiB"),
+        (("--tile", "abc"), 2, "auto or a number of pixels"),
+        (("--device", "tpu"), 2, "cuda:NUMBER"),
+        (("--precision", "int8"), 2, "Known: auto, bfloat16"),
+        (("--compression", "zip"), 2, "Known: lossless-jpeg"),
+        (("--band-axis", "up"), 2, "Known: auto, first"),
         (("--device", "cuda:7"), 1, "cuda"),
         (("--strength", "2"), 2, ""),
         (("--overwrite", "--skip-existing"), 2, "different things"),

@@ -69,6 +69,33 @@ def test_a_folder_of_cubes_keeps_their_formats(cubes: Path, tmp_path: Path) -> N
     assert np.load(tmp_path / "bare_dn.npy").shape == (48, 56, 6)
 
 
+def test_the_header_of_another_cube_is_not_replaced_unasked(cubes: Path, tmp_path: Path) -> None:
+    (tmp_path / "z.hdr").write_text("precious")
+    (tmp_path / "z.bil").touch()
+    arguments = ("run", cubes / "scene.hdr", "-o", tmp_path / "z.img", *GIVEN)
+    for more in ((), ("--skip-existing",)):
+        code, _, said = call(*arguments, *more)
+        assert code == 2
+        assert f"already there ({tmp_path / 'z.hdr'})" in said
+    assert (tmp_path / "z.hdr").read_text() == "precious"
+    assert call(*arguments, "--overwrite")[0] == 0
+    assert isinstance(read(tmp_path / "z.img"), HyperspectralCube)
+
+
+def test_a_header_and_its_data_are_one_cube(cubes: Path, tmp_path: Path) -> None:
+    for names in (("scene.hdr", "scene.img"), ("scene.img", "scene.hdr")):
+        code, shown, said = call(
+            "run", *(cubes / name for name in names), "-o", tmp_path, *GIVEN, "--dry-run", "--json"
+        )
+        assert code == 0, said
+        assert [json.loads(line)["output"] for line in shown.splitlines()] == [str(tmp_path / "scene_dn.hdr")]
+    (cubes / "scene.bil").write_bytes((cubes / "scene.img").read_bytes())
+    code, _, said = call("run", *(cubes / f"scene.{name}" for name in ("hdr", "img", "bil")), "-o", tmp_path, *GIVEN)
+    (cubes / "scene.bil").unlink()
+    assert code == 2
+    assert "would both become" in said
+
+
 def test_another_format_is_written_on_demand(cubes: Path, tmp_path: Path) -> None:
     code, _, said = call("run", cubes / "scene.hdr", "-o", tmp_path, *GIVEN, "--format", "tiff", "--strength", "0")
     assert code == 0, said

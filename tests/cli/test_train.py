@@ -54,6 +54,21 @@ def test_a_call_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     assert "Did you mean 'smoke'" in call("smok", "-o", tmp_path / "run").output
 
 
+def test_a_dry_run_looks_at_the_profile_and_its_noise(tmp_path: Path) -> None:
+    for index in range(2):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((96, 96, 3), 90 + index, np.uint8))
+    own = ("raw-fast", "--dry-run", "--data-folder", tmp_path, "--data-root", "none", "--set", "batch=2")
+    for wrong, words in ((("nonsense",), "no profile 'nonsense'"),
+                         (("sony-a7s2", "--noise", "nonsense"), "no noise model 'nonsense'"),
+                         (("sony-a7s2", "--sample", tmp_path / "none.dng"), "none.dng does not exist")):  # fmt: skip
+        shown = call(*own, "--profile", *wrong)
+        assert shown.exit_code == 1
+        assert words in shown.output
+    shown = call(*own, "--profile", "sony-a7s2", "--set", "source_options.patch=32", "--device", "cpu")
+    assert shown.exit_code == 0, shown.output
+    assert "supervised-unet.sony-a7s2" in shown.output
+
+
 def test_a_folder_of_ones_own_needs_no_dataset(tmp_path: Path) -> None:
     generator = np.random.default_rng(1)
     for index in range(3):

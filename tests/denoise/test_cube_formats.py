@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import rasterio
 import scipy.io
 import tifffile
 import xarray
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
@@ -140,6 +142,70 @@ def test_which_tiff_is_a_cube_and_which_a_photograph(tmp_path: Path) -> None:
         read(tmp_path / "one.tif")
 
 
+def place_map(path: Path, values: np.ndarray, **profile: Any) -> Path:
+    """Write (bands, H, W) with a place on Earth."""
+    count, height, width = values.shape
+    place = {"crs": "EPSG:32633", "transform": from_origin(500000, 4600000, 30, 30)} | profile
+    with rasterio.open(path, "w", driver="GTiff", dtype=values.dtype, count=count, height=height, width=width,
+                       **place) as raster:  # fmt: skip
+        raster.write(values)
+        raster.set_band_description(count, "last")
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_map_of_few_bands_is_a_cube_that_keeps_its_place(tmp_path: Path, count: int, dtype: str) -> None:
+    values = (scene("float32")[:count] / (20 if dtype == "uint8" else 1)).astype(dtype)
+    values[:, :5, :5] = 0
+    path = place_map(tmp_path / "map.tif", values, nodata=0, photometric="minisblack")
+    result, expected = halved(read(path))
+    write(tmp_path / "out.tif", result)
+    with rasterio.open(path) as before, rasterio.open(tmp_path / "out.tif") as after:
+        np.testing.assert_allclose(after.read(), expected, atol=1)
+        for name in ("crs", "transform", "nodata", "descriptions", "colorinterp"):
+            assert getattr(after, name) == getattr(before, name), name
+    assert opened(read(tmp_path / "out.tif")).shape == (count, HEIGHT, WIDTH)
+
+
+def test_a_map_with_control_points_only_keeps_them(tmp_path: Path) -> None:
+    points = [GroundControlPoint(r, c, 10 + c / 100, 50 - r / 100) for r, c in ((0, 0), (0, 30), (39, 0), (39, 30))]
+    path = place_map(tmp_path / "map.tif", scene()[:2], crs=None, transform=None)
+    with rasterio.open(path, "r+") as raster:
+        raster.gcps = (points, CRS.from_epsg(4326))
+    write(tmp_path / "out.tif", opened(read(path)))
+    with rasterio.open(tmp_path / "out.tif") as after:
+        assert [(p.row, p.col, p.x, p.y) for p in after.gcps[0]] == [(p.row, p.col, p.x, p.y) for p in points]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_a_placed_photograph_keeps_its_place(tmp_path: Path, count: int, caplog: pytest.LogCaptureFixture) -> None:
+    values = np.clip(scene("float32")[:count] / 20, 1, 255).astype(np.uint8)
+    values[:, :5, :5] = 0
+    path = place_map(tmp_path / "map.tif", values, nodata=0)
+    photo = read(path)
+    assert isinstance(photo, Photo)
+    assert (photo.alpha is not None) == (count == 4)
+    photo = photo.with_tensor(photo.to_tensor() * 0 + 0.001)  # all would be 0, which is what stands for missing
+    write(tmp_path / "out.tif", photo)
+    with rasterio.open(path) as before, rasterio.open(tmp_path / "out.tif") as after:
+        for name in ("crs", "transform", "nodata", "descriptions", "colorinterp", "count"):
+            assert getattr(after, name) == getattr(before, name), name
+        first = after.read(1)
+        assert not first[:5, :5].any()
+        assert (first > 0).sum() == first.size - 25
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING, "denoise"):
+        write(tmp_path / "out.png", photo)
+    assert "out.png cannot hold the place on Earth" in caplog.text
+
+
+def test_two_or_four_samples_without_alpha_are_a_cube_without_a_place_too(tmp_path: Path) -> None:
+    for count in (2, 4):
+        path = place_map(tmp_path / "plain.tif", scene()[:count], crs=None, transform=None)
+        np.testing.assert_array_equal(stored(read(path)), scene()[:count])
+
+
 def test_a_missing_package_names_its_extra(geotiff: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["cube"] = scene()
@@ -200,6 +266,20 @@ def test_our_own_netcdf_is_read_by_xarray(tmp_path: Path) -> None:
             np.testing.assert_allclose(dataset["wavelength"].values, WAVELENGTHS_NM)
     back = opened(read(tmp_path / "new.nc"))
     assert (back.nodata, back.scale.tolist(), back.quantity) == (-1, [2e-4], "reflectance")
+
+
+@pytest.mark.parametrize("fill", ["none", "", h5py.Empty("f"), np.zeros(0, np.float32)])
+def test_a_fill_value_that_is_no_number_is_not_stated(tmp_path: Path, fill: Any) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        values = file.create_dataset("cube", data=scene())
+        values.attrs["_FillValue"] = fill
+        values.attrs["scale_factor"] = 0.5
+    cube = opened(read(tmp_path / "a.h5"))
+    assert cube.nodata is None
+    assert cube.scale == 0.5
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["cube"].attrs["missing_value"] = 3
+    assert opened(read(tmp_path / "a.h5")).nodata == 3
 
 
 def test_a_file_with_several_arrays_asks_which(tmp_path: Path) -> None:
@@ -276,6 +356,58 @@ def test_numpy_arrays_of_both_orders(
     np.testing.assert_array_equal(stored(cube), scene("float32"))
     write(tmp_path / "out.npy", cube)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), array)
+
+
+@pytest.mark.parametrize(
+    ("shape", "bands", "warned"),
+    [
+        ((9, 40, 33), 9, False),
+        ((40, 33, 9), 9, False),
+        ((32, 64, 64), 32, True),
+        ((60, 60, 80), 80, False),
+        ((30, 40, 50), 50, True),
+    ],
+)
+def test_a_band_axis_that_the_shape_does_not_tell_is_warned_of(
+    tmp_path: Path, shape: tuple[int, ...], bands: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    np.save(tmp_path / "scene.npy", np.random.default_rng(0).random(shape, np.float32))
+    with caplog.at_level(logging.WARNING, "denoise"):
+        assert opened(read(tmp_path / "scene.npy")).shape[0] == bands
+    assert ("--band-axis" in caplog.text) == warned
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "denoise"):
+        read(tmp_path / "scene.npy", band_axis="first")
+    assert "--band-axis" not in caplog.text
+
+
+@pytest.mark.parametrize(("fill", "dtype"), [(0, "uint16"), (65535, "uint16"), (1e20, "float32"), (-9999, "float32")])
+def test_pixels_of_one_number_in_all_bands_are_warned_of_once(
+    tmp_path: Path, fill: float, dtype: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = scene(dtype)
+    values[:, :2, :5] = fill
+    np.save(tmp_path / "scene.npy", values.transpose(1, 2, 0))
+    with caplog.at_level(logging.WARNING, "denoise"):
+        read(tmp_path / "scene.npy")
+    told = [record.getMessage() for record in caplog.records if f"{fill:g}" in record.getMessage()]
+    assert len(told) == 1
+    assert "data ignore value" in told[0]
+    assert fill == -9999 or "10 of 1320 pixels looked at (0.8 %)" in told[0]
+
+
+def test_equal_bands_and_few_pixels_are_no_fill(
+    tmp_path: Path, geotiff: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = np.random.default_rng(0).integers(1000, 1300, (40, 33, 1)).astype(np.uint16).repeat(9, 2)
+    np.save(tmp_path / "grey.npy", values)
+    few = scene()
+    few[:, 0, :5] = 0
+    np.save(tmp_path / "few.npy", few)
+    with caplog.at_level(logging.WARNING, "denoise"):
+        for path in (tmp_path / "grey.npy", tmp_path / "few.npy", geotiff):
+            read(path)
+    assert "missing" not in caplog.text
 
 
 def test_arrays_that_are_no_cube_are_one_line(tmp_path: Path) -> None:

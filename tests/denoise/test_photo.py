@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import tifffile
 
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.images import Photo, PhotoMetadata
-from denoise.io import containers
+from denoise.io import containers, tiff_tags
 from denoise.io.photo import read_photo, write_photo
 
 EXIF = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # Orientation 6
@@ -133,3 +134,74 @@ def test_a_format_that_cannot_hold_the_depth_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedInputError, match="transparency"):
         write_photo(tmp_path / "clear.jpg", photo(3, np.uint8, alpha=True))
     assert not list(tmp_path.iterdir())
+
+
+TAGS = [(271, 2, 0, "Maker"), (272, 2, 0, "Model 1"), (274, 3, 1, 6), (306, 2, 0, "2026:05:01 10:00:00"),
+        (315, 2, 0, b"Jos\xc3\xa9"), (33432, 2, 0, "(c) 2026")]  # fmt: skip
+
+
+def stated(path: Path) -> dict[int, object]:
+    with tifffile.TiffFile(path) as tiff:
+        codes = (270, 271, 272, 274, 282, 283, 296, 306, 315, 33432)
+        return {code: tiff.pages.first.tags.valueof(code) for code in codes}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_keeps_who_when_and_which_way_up(tmp_path: Path, order: Literal["<", ">"]) -> None:
+    pixels = np.arange(600, dtype=np.uint16).reshape(10, 20, 3)
+    source, target = tmp_path / "a.tif", tmp_path / "b.tif"
+    extra = [(*tag, True) for tag in TAGS]
+    resolution = ((300, 1), (599, 2))
+    tifffile.imwrite(source, pixels, byteorder=order, photometric="rgb", description="a view", metadata=None,
+                     resolution=resolution, resolutionunit=3, extratags=extra)  # fmt: skip
+    image = read_photo(source)
+    write_photo(target, image)
+    assert stated(target) == stated(source)
+    assert stated(target)[274] == 6
+    np.testing.assert_array_equal(read_photo(target).pixels, pixels)
+    write_photo(tmp_path / "c.png", image)  # and over the EXIF block of another format back into a TIFF
+    write_photo(tmp_path / "d.tif", read_photo(tmp_path / "c.png"))
+    assert stated(tmp_path / "d.tif") == stated(source)
+
+
+def test_how_tifffile_laid_out_another_array_is_not_repeated(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 8, 9), np.uint8), photometric="rgb", planarconfig="separate")
+    assert "shape" in str(stated(tmp_path / "a.tif")[270])
+    write_photo(tmp_path / "b.tif", read_photo(tmp_path / "a.tif"))
+    assert stated(tmp_path / "b.tif")[270] is None
+
+
+def test_a_tiff_of_a_jpeg_or_png_says_which_way_up_and_how_large(tmp_path: Path) -> None:
+    chunks = ((b"pHYs", struct.pack(">IIB", 2835, 5670, 1)),)
+    write_photo(
+        tmp_path / "b.tif", Photo(np.zeros((4, 4, 3), np.uint8), metadata=PhotoMetadata(exif=EXIF, png_chunks=chunks))
+    )
+    found = stated(tmp_path / "b.tif")
+    assert (found[274], found[282], found[283], found[296]) == (6, (567, 20), (567, 10), 3)
+    damaged = PhotoMetadata(exif=b"II*\0\xff\xff\xff\x7f")
+    write_photo(tmp_path / "c.tif", Photo(np.zeros((4, 4, 3), np.uint8), metadata=damaged))
+
+
+@pytest.mark.parametrize("tag", [(274, 3, 1, 99), (282, 5, 1, (0, 0)), (296, 3, 1, 0), (33432, 2, 0, b"")])
+def test_odd_tags_of_an_exif_block_do_not_stop_a_tiff(tmp_path: Path, tag: tuple[int, int, int, object]) -> None:
+    code, kind, count, value = tag
+    packed = value if isinstance(value, bytes) else struct.pack("<II", 0, 0) if kind == 5 else struct.pack("<H", value)
+    whole = struct.pack("<II", 72, 1)
+    tags = {282: (282, 5, 1, whole), 283: (283, 5, 1, whole), code: (code, kind, count, packed)}
+    block = tiff_tags.exif_of_tags(tags.values())
+    write_photo(tmp_path / "a.tif", Photo(np.zeros((4, 4, 3), np.uint8), metadata=PhotoMetadata(exif=block)))
+    assert stated(tmp_path / "a.tif")[282] == ((1, 1) if code == 282 else (72, 1))
+
+
+def test_alpha_is_what_the_file_calls_alpha(tmp_path: Path) -> None:
+    pixels = np.arange(320, dtype=np.uint16).reshape(8, 10, 4)
+    for kind in ("assocalpha", "unassalpha"):
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=[kind])
+        image = read_photo(tmp_path / "a.tif")
+        np.testing.assert_array_equal(image.alpha, pixels[..., 3])
+        write_photo(tmp_path / "b.tif", image)
+        with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+            assert tiff.pages.first.tags.valueof(338) == (1 if kind == "assocalpha" else 2,)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unspecified"])
+    with pytest.raises(UnsupportedInputError, match=r"4 samples, but its ExtraSamples does not say .*tiffset -s 338"):
+        read_photo(tmp_path / "a.tif")

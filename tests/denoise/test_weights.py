@@ -88,6 +88,25 @@ def test_unknown_names_are_answered_with_the_nearest(tmp_path: Path) -> None:
         load_model(str(tmp_path / "none.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "planes", "words"),
+    [
+        ("camera-jpeg", "photo", 1, "an image of one plane, but it is made for a colour photograph"),
+        ("noise2score", "raw", 4, "a RAW photograph, but it is made for a colour photograph"),
+        ("cube-diffusion", "photo", 3, "a colour photograph, but it is made for a cube"),
+    ],
+)
+def test_a_model_for_other_images_says_for_which(name: str, kind: str, planes: int, words: str) -> None:
+    with pytest.raises(WeightsError, match=words):
+        resolve_model(name, kind, planes)
+
+
+def test_a_word_stands_for_a_card_without_an_image() -> None:
+    assert find_card("camera-jpeg").id == "blind-unet.camera-jpegs"
+    assert find_card("cube-diffusion").domain == "cube"
+    assert find_card("supervised").domain == "raw"
+
+
 def test_every_shipped_model_is_sound_and_measured() -> None:
     cards = list_models()
     assert "classical" in cards

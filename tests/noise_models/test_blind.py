@@ -129,8 +129,14 @@ def test_small_pictures_work_and_tiny_ones_are_refused() -> None:
     assert np.isfinite(estimate(noisy).shot).all()
     with pytest.raises(NoiseModelError, match="at least 16x16"):
         estimate(noisy[:, :15])
-    with pytest.raises(NoiseModelError, match="clipped"):
-        estimate(np.ones((4, 64, 64), np.float32))
+    white = np.ones((4, 64, 64), np.float32)
+    for flat in (white, np.float32(0.3) * white):
+        with pytest.raises(NoiseModelError, match="is flat: in no block of 8x8 pixels does a value vary"):
+            estimate(flat)
+    with pytest.raises(NoiseModelError, match="holds clipped pixels"):
+        estimate(white * (np.indices((64, 64)).sum(0) % 2).astype(np.float32))
+    with pytest.raises(NoiseModelError, match=r"values above 1, which is white, go up to \d+"):
+        estimate((100 + 255 * noisy).clip(2))
     with pytest.raises(NoiseModelError, match="must be the same picture"):
         estimate(noisy, noisy[:, :32])
     with pytest.raises(NoiseModelError, match="planes"):
