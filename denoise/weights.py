@@ -28,6 +28,8 @@ from denoise.shipped_files import shipped_folder
 SUFFIX = ".safetensors"
 _IMAGES = {"raw": "a RAW photograph", "photo": "a colour photograph", "grey": "an image of one plane", "cube": "a cube"}
 _AUTO_METHODS = {"raw": "supervised", "photo": "supervised", "cube": "subspace"}
+_FEWEST_BANDS = 10
+"""That tell noise and stripes from signal; of fewer each is denoised by itself."""
 
 
 def list_models() -> dict[str, ModelCard]:
@@ -80,6 +82,8 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
     if name in cards or name.endswith(SUFFIX):
         return name
     method = _AUTO_METHODS[kind] if name == "auto" else name
+    if name in ("auto", "fast") and kind == "cube" and planes is not None and planes < _FEWEST_BANDS:
+        method = "classical"
     words = {word for word, _ in DEFAULT_MODELS}
     if method in METHODS or method in words:
         asked = "grey" if planes == 1 and kind != "cube" else kind

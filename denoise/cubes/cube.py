@@ -144,12 +144,12 @@ class HyperspectralCube:
         Where no spectrum is whole, one of the medians of the bands.
         """
         sample, valid = self.sample()
-        alive = valid.any(axis=1)
+        alive = np.asarray(valid.any(axis=1))
         whole = np.flatnonzero(valid[alive].all(axis=0))
         if alive.any() and len(whole):
             chosen = whole[np.linspace(0, len(whole) - 1, min(len(whole), _SPECTRA)).astype(int)]
             return np.where(alive[:, None], sample[:, chosen], np.float32(0))
-        medians = [np.median(values[good]) if good.any() else 0 for values, good in zip(sample, valid, strict=True)]
+        medians = [np.median(band[valid[number]]) if alive[number] else 0 for number, band in enumerate(sample)]
         return np.array(medians, np.float32)[:, None]
 
     def sample(self) -> tuple[FloatPlanes, BoolPlanes]:

@@ -50,6 +50,7 @@ DEFAULT_MODELS: Final[dict[tuple[str, str], str]] = {
     ("classical", "raw"): "classical",
     ("classical", "photo"): "classical",
     ("classical", "grey"): "classical",
+    ("classical", "cube"): "classical",
     ("supervised", "raw"): "supervised-unet.virtual-cameras",
     ("supervised", "photo"): "supervised-unet.photo",
     ("supervised", "grey"): "supervised-unet.grey",

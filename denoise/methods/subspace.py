@@ -51,6 +51,7 @@ SUBSPACE_CARD: Final = ModelCard(
     limits=(
         "Stripes must be columns: cubes in sensor geometry, not yet orthorectified.",
         "What one pixel alone shows in one band alone counts as noise.",
+        "Fewer than ten bands do not tell noise from signal: `auto` denoises each by itself then (`classical`).",
     ),
 )
 
@@ -120,7 +121,7 @@ class SubspaceDenoiser:
         flaws = find_flaws(planes)
         try:
             return self._fit(planes, flaws, fit_low_rank(planes, flaws, sigma), keep_sigma=sigma is not None).first
-        except torch.linalg.LinAlgError as error:
+        except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
             _LOG.warning("Nothing was taken for noise: the bands do not differ, or the cube is too small (%s).", error)
             return _left_alone(planes)
 

@@ -127,3 +127,9 @@ def test_fast_costs_no_more_and_serves_every_kind() -> None:
     for kind, planes in (("photo", 3), ("photo", 1), ("raw", 1), ("cube", 50)):
         assert work("fast", kind, planes) <= work("auto", kind, planes)
         assert planes in (*load_model("fast", kind=kind, planes=planes).card.channels, 50)
+
+
+def test_a_cube_of_few_bands_is_denoised_band_by_band() -> None:
+    assert resolve_model("auto", "cube", 4) == "classical"
+    assert resolve_model("auto", "cube", 10) == "subspace"
+    assert resolve_model("subspace", "cube", 4) == "subspace"
