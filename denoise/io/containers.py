@@ -19,7 +19,7 @@ from denoise.images import PhotoMetadata
 
 _PNG_START: Final = 8
 _PNG_COLOUR_TYPE: Final = 25
-_KEPT_CHUNKS: Final = (b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"cICP")
+_KEPT_CHUNKS: Final = (b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"cICP", b"tEXt", b"zTXt", b"iTXt")
 _XMP_KEYWORD: Final = b"XML:com.adobe.xmp"
 _EXIF: Final = b"Exif\0\0"
 _XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"

@@ -31,7 +31,7 @@ from denoise.io.bands import (
 )
 from denoise.io.extras import need
 from denoise.io.files import atomic_target, open_to_read
-from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, is_hdf5, open_hdf5, put_rows, text_of
+from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, is_hdf5, number_of, open_hdf5, put_rows, text_of
 from denoise.io.products import read_emit, read_prisma
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
@@ -88,10 +88,10 @@ def read_variable(
         hold_if_small(pixels),
         wavelengths_nm=None if wavelengths is None else to_nanometres(wavelengths, units),
         fwhm_nm=None if wavelengths is None or widths is None else widths_to_nanometres(widths, wavelengths, units),
-        nodata=_number(dataset, "_FillValue", "missing_value", "nodata"),
+        nodata=number_of(dataset, "_FillValue", "missing_value", "nodata"),
         quantity=text_of(dataset.attrs.get("standard_name", dataset.attrs.get("long_name", ""))),
-        scale=np.array([_number(dataset, "scale_factor") or 1.0]),
-        offset=np.array([_number(dataset, "add_offset") or 0.0]),
+        scale=np.array([number_of(dataset, "scale_factor") or 1.0]),
+        offset=np.array([number_of(dataset, "add_offset") or 0.0]),
         acquired=text_of(file.attrs.get("time_coverage_start", "")),
         metadata=CubeMetadata(path, "matlab73" if matlab else "hdf5", {"pixels": pixels}),
         history=history_of(file),
@@ -212,16 +212,6 @@ def _list_of(datasets: dict[str, Any], cube: Any, names: Sequence[str]) -> tuple
             if plain not in _MAYBE_COUNTED or is_unit(units):
                 return np.asarray(dataset[()], np.float64).ravel(), units
     return None, ""
-
-
-def _number(dataset: Any, *names: str) -> float | None:
-    """Return the first of some attributes that states a number; text such as "none", or nothing, states none."""
-    for name in names:
-        try:
-            return float(np.ravel(dataset.attrs[name])[0])
-        except (KeyError, IndexError, TypeError, ValueError):
-            continue
-    return None
 
 
 def _not_hdf5(path: Path) -> str:

@@ -106,5 +106,15 @@ def text_of(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
+def number_of(dataset: Any, *names: str) -> float | None:
+    """Return the first of some attributes that states a number; text such as "none", or nothing, states none."""
+    for name in names:
+        try:
+            return float(np.ravel(dataset.attrs[name])[0])
+        except (KeyError, IndexError, TypeError, ValueError):
+            continue
+    return None
+
+
 def _selection(axes: tuple[int, ...], rows: slice, columns: slice) -> tuple[slice, ...]:
     return tuple((slice(None), rows, columns)[axis] for axis in axes)

@@ -16,7 +16,7 @@ import numpy as np
 from denoise.cubes.cube import CubeMetadata, Georeference, HyperspectralCube
 from denoise.cubes.pixels import hold_if_small
 from denoise.errors import FileFormatError
-from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, text_of
+from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, number_of, text_of
 
 _SWATHS: Final = "HDFEOS/SWATHS"
 _PRISMA_LEVELS: Final = ("PRS_L2D_HCO", "PRS_L2C_HCO", "PRS_L2B_HCO", "PRS_L1_HCO", "PRS_L1_HRC")
@@ -87,13 +87,12 @@ def read_emit(path: Path, file: Any) -> HyperspectralCube | None:
     every = np.arange(count)
     pixels = Hdf5Pixels(path, [Part(name, _EMIT_AXES, every, every)], (count, height, width), dataset.dtype)
     good = bands.get("good_wavelengths")
-    fill = dataset.attrs.get("_FillValue")
     return HyperspectralCube(
         hold_if_small(pixels),
         wavelengths_nm=np.asarray(bands["wavelengths"][()], np.float64),
         fwhm_nm=np.asarray(bands["fwhm"][()], np.float64) if "fwhm" in bands else None,
         good_bands=None if good is None else np.asarray(good[()]) != 0,
-        nodata=None if fill is None else float(np.ravel(fill)[0]),
+        nodata=number_of(dataset, "_FillValue"),
         quantity=name,
         acquired=text_of(file.attrs.get("time_coverage_start", "")),
         metadata=CubeMetadata(path, "hdf5", {"pixels": pixels}),

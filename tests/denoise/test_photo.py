@@ -73,8 +73,13 @@ def test_a_grey_png_with_alpha_is_read_as_grey(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.alpha, pixels[..., 1])
 
 
-def test_colour_chunks_of_a_png_survive(tmp_path: Path) -> None:
-    chunks = ((b"gAMA", struct.pack(">I", 45455)), (b"pHYs", struct.pack(">IIB", 2835, 2835, 1)))
+def test_colours_size_and_words_of_a_png_survive(tmp_path: Path) -> None:
+    chunks = (
+        (b"gAMA", struct.pack(">I", 45455)),
+        (b"pHYs", struct.pack(">IIB", 2835, 2835, 1)),
+        (b"tEXt", b"Author\0somebody"),
+        (b"iTXt", b"Title\0\0\0\0\0a title"),
+    )
     path = tmp_path / "picture.png"
     write_photo(path, Photo(np.zeros((4, 4, 3), np.uint8), metadata=PhotoMetadata(png_chunks=chunks)))
     assert read_photo(path).metadata.png_chunks == chunks
