@@ -77,6 +77,8 @@ class HyperspectralCube:
     """(bands,); None for all. Bad bands are left as they are."""
     nodata: float | None = None
     """The stored number that stands for a missing value."""
+    blank: float | None = None
+    """A stored number that means a missing pixel where all bands hold it, though the file does not say so."""
     dead: BoolPlanes | Pixels | None = None
     """Detector elements or pixels known to be bad: an array that broadcasts to (bands, H, W), or flags in a file."""
     quantity: str = ""
@@ -169,6 +171,8 @@ class HyperspectralCube:
         valid = np.isfinite(stored) if stored.dtype.kind == "f" else np.ones(stored.shape, bool)
         if self.nodata is not None and np.isfinite(self.nodata):
             valid &= stored != _as_stored(self.nodata, stored.dtype)
+        if self.blank is not None:
+            valid &= ~(stored == _as_stored(self.blank, stored.dtype)).all(axis=0)
         if self.good_bands is not None:
             valid &= self.good_bands[:, None, None]
         if self.dead is not None:

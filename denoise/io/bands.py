@@ -35,6 +35,7 @@ _USUAL_FILLS: Final = (-9999.0, -32768.0)
 _FILL_SHARE: Final = 0.001
 _FLAT_SHARE: Final = 0.005
 _SAME_SHARE: Final = 0.5
+_BANDS_OF_A_SPECTRUM: Final = 10
 _AXIS_NAMES: Final = {0: "first", 2: "last"}
 _STATE_IT: Final = "If they are missing, state it ('data ignore value' in ENVI, nodata elsewhere)."
 
@@ -150,7 +151,8 @@ def refuse_one_band(path: Path, shape: tuple[int, int, int]) -> None:
 def finish_cube(cube: HyperspectralCube, path: Path) -> HyperspectralCube:
     """Check that a cube holds values, tell what is odd about its bands, and give it its white.
 
-    Where the file states a reflectance, 1 is 1; otherwise white is the value below which 99.9 % of a sample lie.
+    Where the file states a reflectance, 1 is 1; otherwise white is the value below which 99.9 % of a sample lie. Pixels
+    that hold one number in all of ten or more bands, as no spectrum does, are taken for missing where there are many.
 
     Raises
     ------
@@ -171,7 +173,8 @@ def finish_cube(cube: HyperspectralCube, path: Path) -> HyperspectralCube:
     empty = np.flatnonzero((counts == 0) & good)
     if empty.size:
         _LOG.warning("%s: no value is valid in band %s, left as it is.", path.name, band_ranges(empty))
-    return replace(cube, white=_measure_white(cube, path.name))
+    cube = replace(cube, blank=_find_blank(cube, path.name))
+    return replace(cube, white=_measure_white(cube))
 
 
 def band_ranges(bands: npt.NDArray[Any]) -> str:
@@ -214,15 +217,11 @@ def _count_valid(cube: HyperspectralCube) -> npt.NDArray[np.int64]:
     return counts
 
 
-def _measure_white(cube: HyperspectralCube, name: str) -> float:
+def _measure_white(cube: HyperspectralCube) -> float:
     sample, valid = replace(cube, white=1.0).sample()
     values = sample[valid]
     if not values.size:
         return 1.0
-    told = _warn_of_usual_fills(cube, sample, name) if cube.nodata is None else ()
-    plain = np.all(cube.scale == 1) and not np.any(cube.offset)
-    as_stored = replace(cube, white=1.0, scale=np.ones(1), offset=np.zeros(1))
-    _warn_of_flat_pixels(*((sample, valid) if plain else as_stored.sample()), name, told)
     high = float(np.quantile(values, _WHITE_SHARE))
     stated = cube.quantity.lower().startswith("reflectance") and np.any(cube.scale != 1)
     like_reflectance = cube.stored.dtype.kind == "f" and _REFLECTANCE_LIKE[0] <= high <= _REFLECTANCE_LIKE[1]
@@ -231,35 +230,46 @@ def _measure_white(cube: HyperspectralCube, name: str) -> float:
     return high if high > 0 else max(float(np.abs(values).max()), 1.0)
 
 
-def _warn_of_usual_fills(cube: HyperspectralCube, sample: npt.NDArray[np.float32], name: str) -> tuple[float, ...]:
-    """Return the fills that were warned of."""
+def _find_blank(cube: HyperspectralCube, name: str) -> float | None:
+    """Return the number by which missing pixels are known though no header states it; tell of all that look so."""
+    stored, valid = replace(cube, white=1.0, scale=np.ones(1), offset=np.zeros(1)).sample()
+    used = valid.any(axis=1)
+    fill, count = _flat_number(stored[used], valid[used])
+    masked = bool(count) and bool(used.all()) and cube.shape[0] >= _BANDS_OF_A_SPECTRUM
+    known = (fill,) if masked else ()
+    if cube.nodata is None:
+        known = (*known, *_warn_of_usual_fills(stored, name, known))
+    if masked or (count and fill not in known):
+        pixels = stored.shape[1]
+        _LOG.warning(
+            "%s: %d of %d pixels looked at (%.1f %%) are %g in every band, as missing ones are, but the file does not "
+            "say so. %s", name, count, pixels, 100 * count / pixels, fill,
+            "They are taken for missing, and stay as they are." if masked else _STATE_IT,
+        )  # fmt: skip
+    return fill if masked else None
+
+
+def _flat_number(values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> tuple[float, int]:
+    """Return the number that many pixels (bands, n) hold in all bands, as no spectrum does, and how many; 0 if none."""
+    pixels = values.shape[1]
+    flat = values[0][(values == values[0]).all(axis=0) & valid.all(axis=0)]
+    if len(values) < 2 or flat.size < _FLAT_SHARE * pixels:
+        return 0.0, 0
+    numbers, counts = np.unique(flat, return_counts=True)
+    fill, count = float(numbers[counts.argmax()]), int(counts.max())
+    many = max(_FLAT_SHARE * pixels, _SAME_SHARE * flat.size) <= count < pixels
+    return (fill, count) if many else (0.0, 0)
+
+
+def _warn_of_usual_fills(stored: npt.NDArray[np.float32], name: str, known: tuple[float, ...]) -> tuple[float, ...]:
+    """Warn of numbers that often stand for missing values, but for those that are known; returns which."""
     told = []
     for fill in _USUAL_FILLS:
-        shown = (fill * cube.scale + cube.offset).astype(np.float32)[:, None]
-        share = float(np.mean(sample == shown))
-        if share > _FILL_SHARE:
+        share = float(np.mean(stored == fill))
+        if share > _FILL_SHARE and fill not in known:
             told.append(fill)
             _LOG.warning(
                 "%s: %.1f %% of its values are %g, which is often used for missing ones, but the file does not say so. "
                 "%s", name, 100 * share, fill, _STATE_IT,
             )  # fmt: skip
     return tuple(told)
-
-
-def _warn_of_flat_pixels(
-    stored: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], name: str, told: tuple[float, ...]
-) -> None:
-    """Warn of a number that many pixels (bands, n) hold in all bands that hold anything, as no spectrum does."""
-    used = valid.any(axis=1)
-    values, valid = stored[used], valid[used]
-    pixels = values.shape[1]
-    flat = values[0][(values == values[0]).all(axis=0) & valid.all(axis=0)]
-    if len(values) < 2 or flat.size < _FLAT_SHARE * pixels:
-        return
-    numbers, counts = np.unique(flat, return_counts=True)
-    fill, count = float(numbers[counts.argmax()]), int(counts.max())
-    if fill not in told and count >= max(_FLAT_SHARE * pixels, _SAME_SHARE * flat.size):
-        _LOG.warning(
-            "%s: %d of %d pixels looked at (%.1f %%) are %g in every band, as missing ones are, but the file does not "
-            "say so. %s", name, count, pixels, 100 * count / pixels, fill, _STATE_IT,
-        )  # fmt: skip

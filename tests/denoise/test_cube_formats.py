@@ -396,6 +396,28 @@ def test_pixels_of_one_number_in_all_bands_are_warned_of_once(
     assert fill == -9999 or "10 of 1320 pixels looked at (0.8 %)" in told[0]
 
 
+@pytest.mark.parametrize(("fill", "dtype"), [(0, "uint16"), (65535, "uint16"), (-9999, "float32")])
+def test_many_pixels_of_one_number_in_ten_bands_are_taken_for_missing(
+    tmp_path: Path, fill: float, dtype: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = np.concatenate((scene(dtype), scene(dtype)))
+    gone = np.zeros(values.shape[1:], bool)
+    gone[:8, :8] = True
+    values[:, gone] = fill
+    values[3, 20, 20] = fill  # one value is not a pixel
+    np.save(tmp_path / "scene.npy", values.transpose(1, 2, 0))
+    with caplog.at_level(logging.WARNING, "denoise"):
+        cube = opened(read(tmp_path / "scene.npy"))
+    told = [record.getMessage() for record in caplog.records if "missing" in record.getMessage()]
+    assert len(told) == 1
+    assert f"are {fill:g} in every band" in told[0]
+    assert "taken for missing" in told[0]
+    np.testing.assert_array_equal(cube.valid, np.broadcast_to(~gone, cube.shape))
+    assert cube.white < 20000
+    back = cube.with_tensor(cube.to_tensor() / 2)
+    np.testing.assert_array_equal(back.stored.read(0, HEIGHT, 0, WIDTH)[:, gone], values[:, gone])
+
+
 def test_equal_bands_and_few_pixels_are_no_fill(
     tmp_path: Path, geotiff: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
