@@ -88,16 +88,13 @@ def errors_as_lines(traceback: bool = False) -> Iterator[None]:
     """Turn the errors of our libraries, and an interruption, into one line and an exit code."""
     import typer
 
-    from denoise.errors import DenoiseError
-    from noise_models.base import NoiseModelError
-
     try:
         yield
     except KeyboardInterrupt as stop:
         say(f"interrupted: {stop}" if str(stop) else "interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except (DenoiseError, NoiseModelError) as error:
-        if traceback:
+    except Exception as error:
+        if traceback or not is_ours(error):
             raise
         say(f"error: {one_line(error)}")
         raise typer.Exit(exit_code(error)) from None

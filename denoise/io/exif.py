@@ -219,7 +219,7 @@ def append_exif_ifd(path: Path, entries: list[tuple[int, int, int, bytes]]) -> N
         following = file.read(4)
         start = file.seek(0, os.SEEK_END)
         start += start % 2
-        exif = _ifd(start, entries)
+        exif = ifd(start, entries)
         records = [record for record in records if record[:2] != struct.pack("<H", _EXIF_POINTER)]
         # Pointers to SubIFDs as LONG: the newer type IFD, which tifffile writes, is not known everywhere.
         records = [
@@ -234,7 +234,7 @@ def append_exif_ifd(path: Path, entries: list[tuple[int, int, int, bytes]]) -> N
         file.write(struct.pack("<I", start + len(exif)))
 
 
-def _ifd(start: int, entries: list[tuple[int, int, int, bytes]]) -> bytes:
+def ifd(start: int, entries: list[tuple[int, int, int, bytes]]) -> bytes:
     """Return an IFD without a next one that will stand at ``start``, its long values behind it."""
     after = start + 2 + 12 * len(entries) + 4
     table, overflow = struct.pack("<H", len(entries)), b""

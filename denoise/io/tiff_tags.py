@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import tifffile
 
+from denoise.io.exif import ifd
 from denoise.io.tiff_values import PARSE_ERRORS, quiet_tifffile
 
 Tag = tuple[int, int, int, bytes]
@@ -29,6 +30,7 @@ PLACE: Final = frozenset((33550, 33922, 34264, 34735))
 """Pixel scale, tie points or GCPs, transformation, keys: any of them says that the file has a place on Earth."""
 _KEPT: Final = (*_IN_EXIF, *sorted(PLACE), 34736, 34737, 42112, NODATA, 50844)
 _NUMBERS: Final = {3: "u2", 4: "u4", 5: "u4", 8: "i2", 9: "i4", 10: "i4", 11: "f4", 12: "f8", 16: "u8", 17: "i8"}
+_HEAD: Final = 8
 _MOST_IN_EXIF: Final = 8192  # bytes of one value: JPEG has 64 KiB for all
 
 
@@ -65,14 +67,4 @@ def exif_of_tags(tags: Iterable[Tag]) -> bytes | None:
     entries = sorted(tag for tag in tags if tag[0] in _IN_EXIF and len(tag[3]) <= _MOST_IN_EXIF)
     if not entries:
         return None
-    head = 8
-    after = head + 2 + 12 * len(entries) + 4
-    table, overflow = struct.pack("<H", len(entries)), b""
-    for code, kind, count, value in entries:
-        if len(value) <= 4:
-            place = value.ljust(4, b"\0")
-        else:
-            place = struct.pack("<I", after + len(overflow))
-            overflow += value + b"\0" * (len(value) % 2)
-        table += struct.pack("<HHI", code, kind, count) + place
-    return b"II*\0" + struct.pack("<I", head) + table + bytes(4) + overflow
+    return b"II*\0" + struct.pack("<I", _HEAD) + ifd(_HEAD, entries)
