@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Final
 
 from denoise.cubes.cube import Georeference
 from denoise.io.envi_header import EnviHeader
+from denoise.io.extras import GEOGRAPHIC, as_wkt
 
-_PARTS = 7
+_PARTS: Final = 7
+_NORTH_AMERICA: Final = {"north america 1983": 26900, "north america 1927": 26700}
+_NORTH_AMERICAN_ZONES: Final = 22
 
 
 def parse_map(header: EnviHeader) -> Georeference | None:
@@ -18,12 +22,13 @@ def parse_map(header: EnviHeader) -> Georeference | None:
     transform = _transform(words)
     if transform is None:
         return Georeference(crs) if crs else None
-    return Georeference(crs or _utm(words), transform)
+    return Georeference(crs or _named(words), transform)
 
 
 def format_map(georeference: Georeference) -> Iterator[tuple[str, str]]:
     """Yield the entries that state a georeference."""
     crs, transform = georeference.crs, georeference.transform
+    wkt = as_wkt(crs)
     if transform is not None:
         a, b, c, d, e, f = transform
         width, height = math.hypot(a, d), math.hypot(b, e)
@@ -33,13 +38,13 @@ def format_map(georeference: Georeference) -> Iterator[tuple[str, str]]:
         zone = _zone(crs)
         if zone is not None:
             name = f"UTM, {corner}, {zone[0]}, {zone[1]}, WGS-84, units=Meters"
-        elif crs.upper().startswith(("GEOGCS", "GEOGCRS")) or crs.upper() == "EPSG:4326":
+        elif wkt.upper().startswith(GEOGRAPHIC) or crs.upper() == "EPSG:4326":
             name = f"Geographic Lat/Lon, {corner}, WGS-84, units=Degrees"
         else:
             name = f"Arbitrary, {corner}, 0, North"
         yield "map info", "{" + name + turned + "}"
-    if crs and "[" in crs:
-        yield "coordinate system string", "{" + crs + "}"
+    if "[" in wkt:
+        yield "coordinate system string", "{" + wkt + "}"
 
 
 def _transform(words: tuple[str, ...]) -> tuple[float, float, float, float, float, float] | None:
@@ -56,13 +61,18 @@ def _transform(words: tuple[str, ...]) -> tuple[float, float, float, float, floa
     return a, b, x - (column - 1) * a - (row - 1) * b, d, e, y - (column - 1) * d - (row - 1) * e
 
 
-def _utm(words: tuple[str, ...]) -> str:
-    """Return the EPSG code of a UTM zone on WGS-84; empty for anything else."""
+def _named(words: tuple[str, ...]) -> str:
+    """Return the EPSG code of what "map info" names: degrees on WGS-84, or a UTM zone; empty for anything else."""
     lower = [word.lower() for word in words]
-    if lower[0] != "utm" or len(words) <= _PARTS + 1 or not words[_PARTS].isdigit() or "wgs-84" not in lower:
+    if lower[0].startswith("geographic"):
+        return "EPSG:4326" if "wgs-84" in lower else ""
+    if lower[0] != "utm" or len(words) <= _PARTS + 1 or not words[_PARTS].isdigit():
         return ""
-    base = 32700 if lower[_PARTS + 1].startswith("s") else 32600
-    return f"EPSG:{base + int(words[_PARTS])}"
+    zone, south = int(words[_PARTS]), lower[_PARTS + 1].startswith("s")
+    if "wgs-84" in lower:
+        return f"EPSG:{(32700 if south else 32600) + zone}"
+    base = next((code for datum, code in _NORTH_AMERICA.items() if datum in lower), None)
+    return "" if base is None or south or zone > _NORTH_AMERICAN_ZONES else f"EPSG:{base + zone}"
 
 
 def _zone(crs: str) -> tuple[int, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from denoise.io.extras import need
 from denoise.io.files import atomic_target
 from denoise.io.photo import alpha_kind, read_photo
 from denoise.io.tiff_tags import PLACE
+
+_logger = logging.getLogger("denoise")
+
 
 _GDAL_METADATA_TAG: Final = 42112
 _GREY, _RGB = 1, 2
@@ -241,10 +245,15 @@ def _georeference(raster: Any) -> Georeference:
 
 
 def _place(path: Path, georeference: Georeference) -> dict[str, Any]:
-    rasterio, crs = need("rasterio", "geo", path), need("rasterio.crs", "geo", path)
+    rasterio = need("rasterio", "geo", path)
     place: dict[str, Any] = {}
     if georeference.crs:
-        place["crs"] = crs.CRS.from_user_input(georeference.crs)
+        try:
+            place["crs"] = rasterio.crs.CRS.from_user_input(georeference.crs)
+        except rasterio.errors.CRSError:
+            _logger.warning(
+                "%s: the reference system %.60r is not understood, and is left out.", path.name, georeference.crs
+            )
     if georeference.transform is not None:
         place["transform"] = rasterio.Affine(*georeference.transform)
     return place

@@ -32,6 +32,7 @@ from denoise.io.bands import (
 from denoise.io.extras import need
 from denoise.io.files import atomic_target, open_to_read
 from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, is_hdf5, number_of, open_hdf5, put_rows, text_of
+from denoise.io.hdf5_place import read_place, write_place
 from denoise.io.products import read_emit, read_prisma
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
@@ -39,6 +40,7 @@ _BAND_WORDS: Final = ("band", "wave", "spectral", "lambda", "channel")
 _WAVELENGTH_NAMES: Final = ("wavelength", "wavelengths", "wavelength_nm", "wl", "lambda", "bands", "band")
 _MAYBE_COUNTED: Final = ("bands", "band")
 _FWHM_NAMES: Final = ("fwhm", "fwhm_nm")
+_SCALE, _OFFSET, _NAMES = "band_scale_factor", "band_add_offset", "band_name"
 
 
 def read_hdf5(path: Path, *, variable: str = "", band_axis_asked: str = "auto") -> HyperspectralCube:
@@ -84,14 +86,19 @@ def read_variable(
     pixels = Hdf5Pixels(path, [Part(name, axes, every, every)], (bands, height, width), dataset.dtype)
     wavelengths = None if wavelengths is None or len(wavelengths) != bands else wavelengths
     widths, _ = _list_of(datasets, dataset, _FWHM_NAMES)
+    good, _ = _list_of(datasets, dataset, ("good_wavelengths",))
+    scales, offsets = (_a_band(file, name, bands) for name in (_SCALE, _OFFSET))
     return HyperspectralCube(
         hold_if_small(pixels),
         wavelengths_nm=None if wavelengths is None else to_nanometres(wavelengths, units),
         fwhm_nm=None if wavelengths is None or widths is None else widths_to_nanometres(widths, wavelengths, units),
+        good_bands=None if good is None or len(good) != bands else good != 0,
         nodata=number_of(dataset, "_FillValue", "missing_value", "nodata"),
         quantity=text_of(dataset.attrs.get("standard_name", dataset.attrs.get("long_name", ""))),
-        scale=np.array([number_of(dataset, "scale_factor") or 1.0]),
-        offset=np.array([number_of(dataset, "add_offset") or 0.0]),
+        scale=np.array([number_of(dataset, "scale_factor") or 1.0]) if scales is None else scales,
+        offset=np.array([number_of(dataset, "add_offset") or 0.0]) if offsets is None else offsets,
+        band_names=() if matlab else tuple(text_of(name) for name in _strings(file, _NAMES, bands)),
+        georeference=None if matlab else read_place(dataset, rows, columns),
         acquired=text_of(file.attrs.get("time_coverage_start", "")),
         metadata=CubeMetadata(path, "matlab73" if matlab else "hdf5", {"pixels": pixels}),
         history=history_of(file),
@@ -143,10 +150,22 @@ def _write_new(path: Path, cube: HyperspectralCube) -> None:
             values[:, top:bottom] = cube.stored.read(top, bottom, 0, width)
         if cube.nodata is not None:
             values.attrs["_FillValue"] = np.asarray([cube.nodata], cube.stored.dtype)
-        if cube.scale.size == 1 and cube.offset.size == 1:
+        if np.ptp(cube.scale) == 0 and np.ptp(cube.offset) == 0:
             values.attrs.update(scale_factor=float(cube.scale[0]), add_offset=float(cube.offset[0]))
+        else:  # CF has one pair of numbers for all bands
+            for name, list_ in ((_SCALE, cube.scale), (_OFFSET, cube.offset)):
+                each = file.create_dataset(name, data=np.broadcast_to(list_, cube.shape[:1]).astype(np.float64))
+                each.dims[0].attach_scale(file["wavelength"])
+        if cube.band_names:
+            names = file.create_dataset(_NAMES, data=list(cube.band_names), dtype=h5py.string_dtype())
+            names.dims[0].attach_scale(file["wavelength"])
         if cube.quantity:
             values.attrs["long_name"] = cube.quantity
+        if cube.acquired:
+            file.attrs["time_coverage_start"] = cube.acquired
+        if cube.georeference is not None:
+            write_place(file, values, cube.georeference)
+        file.attrs["Conventions"] = "CF-1.11"
         file.attrs["history"] = "\n".join(cube.history)
 
 
@@ -212,6 +231,17 @@ def _list_of(datasets: dict[str, Any], cube: Any, names: Sequence[str]) -> tuple
             if plain not in _MAYBE_COUNTED or is_unit(units):
                 return np.asarray(dataset[()], np.float64).ravel(), units
     return None, ""
+
+
+def _a_band(file: Any, name: str, bands: int) -> np.ndarray | None:
+    """Return the numbers of a list with one a band that stands at the top of the file."""
+    found = file.get(name)
+    return np.asarray(found[()], np.float64) if getattr(found, "shape", None) == (bands,) else None
+
+
+def _strings(file: Any, name: str, bands: int) -> Sequence[Any]:
+    found = file.get(name)
+    return list(found[()]) if getattr(found, "shape", None) == (bands,) else ()
 
 
 def _not_hdf5(path: Path) -> str:

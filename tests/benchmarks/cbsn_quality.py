@@ -37,8 +37,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["cbsn.photo", "blind-unet.camera-jpegs"])
     parser.add_argument("--every", type=int, default=1, metavar="N", help="one crop in N")
     parser.add_argument("--times", type=float, default=1.0, help="the noise, as a darker scene or smaller sensor has")
-    parser.add_argument("--bm3d", action="store_true", help="run BM3D too: some 20 s for each crop and setting")
+    parser.add_argument(
+        "--bm3d", type=float, nargs="*", metavar="SIGMA", help="run BM3D too, half a minute for each crop and sigma"
+    )
     arguments = parser.parse_args()
+    sigmas = arguments.bm3d if arguments.bm3d is None else arguments.bm3d or BM3D_SIGMAS
     keep_memory()
     models = {name: load_model(name) for name in arguments.models}
     scores: dict[str, list[float]] = defaultdict(list)
@@ -64,7 +67,7 @@ def main() -> None:
             cleaned = cv2.fastNlMeansDenoisingColored(noisy, None, strength, strength, 7, 21)
             seconds["nlm"].append(time.perf_counter() - begun)
             scores[f"nlm {strength:g}"].append(score(cleaned, clean))
-        for sigma in BM3D_SIGMAS if arguments.bm3d else ():
+        for sigma in sigmas or ():
             import bm3d
 
             begun = time.perf_counter()

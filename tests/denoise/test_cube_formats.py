@@ -18,7 +18,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from denoise.cubes import pixels as cube_pixels
-from denoise.cubes.cube import HyperspectralCube
+from denoise.cubes.cube import Georeference, HyperspectralCube
 from denoise.errors import FileFormatError, UnsupportedInputError, UsageError
 from denoise.images import Photo
 from denoise.io import extras, read, write
@@ -266,6 +266,58 @@ def test_our_own_netcdf_is_read_by_xarray(tmp_path: Path) -> None:
             np.testing.assert_allclose(dataset["wavelength"].values, WAVELENGTHS_NM)
     back = opened(read(tmp_path / "new.nc"))
     assert (back.nodata, back.scale.tolist(), back.quantity) == (-1, [2e-4], "reflectance")
+
+
+PLACES = {
+    "utm": Georeference("EPSG:32633", (30.0, 0.0, 500_010.0, 0.0, -30.0, 5_400_020.0)),
+    "degrees": Georeference("EPSG:4326", (0.001, 0.0, 15.25, 0.0, -0.001, 48.5)),
+    "turned": Georeference("EPSG:32719", (24.0, 18.0, 400_000.0, 18.0, -24.0, 8_000_000.0)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("first", "second"), [(".hdr", ".nc"), (".tif", ".h5"), (".nc", ".hdr"), (".h5", ".tif")])
+def test_all_that_is_known_goes_from_format_to_format(tmp_path: Path, place: str, first: str, second: str) -> None:
+    good = np.arange(BANDS) != 3
+    cube = HyperspectralCube(
+        scene("int16"), wavelengths_nm=WAVELENGTHS_NM, fwhm_nm=np.full(BANDS, 10.0), good_bands=good, nodata=-1,  # type: ignore[arg-type]
+        scale=np.linspace(1e-4, 2e-4, BANDS), offset=np.linspace(0.0, 0.1, BANDS), quantity="reflectance",
+        band_names=tuple(f"channel {band}" for band in range(BANDS)), georeference=PLACES[place],
+        acquired="2024-05-06T07:08:09Z",
+    )  # fmt: skip
+    write(tmp_path / f"a{first}", cube)
+    write(tmp_path / f"b{second}", read(tmp_path / f"a{first}"))
+    back = opened(read(tmp_path / f"b{second}"))
+    assert back.georeference is not None
+    assert CRS.from_user_input(back.georeference.crs) == CRS.from_user_input(PLACES[place].crs)
+    np.testing.assert_allclose(back.georeference.transform, PLACES[place].transform, rtol=1e-9, atol=1e-9)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(back.good_bands, good)
+    np.testing.assert_allclose(back.fwhm_nm, np.full(BANDS, 10.0))
+    np.testing.assert_allclose(back.scale, cube.scale)
+    np.testing.assert_allclose(back.offset, cube.offset)
+    assert (back.nodata, back.acquired, back.quantity) == (-1, cube.acquired, cube.quantity)
+    assert back.band_names == cube.band_names
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_gdal_finds_the_place_of_our_netcdf(tmp_path: Path, place: str) -> None:
+    write(tmp_path / "a.nc", HyperspectralCube(scene("int16"), georeference=PLACES[place]))  # type: ignore[arg-type]
+    with rasterio.open(f'netcdf:"{tmp_path / "a.nc"}":cube') as raster:
+        assert raster.crs.to_epsg() == int(PLACES[place].crs.split(":")[1])
+        np.testing.assert_allclose(raster.transform[:6], PLACES[place].transform, rtol=1e-9)
+
+
+def test_a_grid_that_only_coordinates_state_is_a_place(tmp_path: Path) -> None:
+    variable = xarray.DataArray(
+        scene(), dims=("wavelength", "y", "x"), attrs={"grid_mapping": "crs"},
+        coords={"x": 100.0 + 5 * np.arange(WIDTH), "y": 900.0 - 5 * np.arange(HEIGHT), "wavelength": WAVELENGTHS_NM},
+    )  # fmt: skip
+    mapping = xarray.DataArray(0, attrs={"crs_wkt": CRS.from_epsg(32633).to_wkt()})
+    xarray.Dataset({"cube": variable, "crs": mapping}).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    place = opened(read(tmp_path / "a.nc")).georeference
+    assert place is not None
+    assert place.transform == (5.0, 0.0, 97.5, 0.0, -5.0, 902.5)
+    assert CRS.from_user_input(place.crs).to_epsg() == 32633
 
 
 @pytest.mark.parametrize("fill", ["none", "", h5py.Empty("f"), np.zeros(0, np.float32)])
