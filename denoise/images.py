@@ -247,6 +247,8 @@ class PhotoMetadata:
     """The file it was read from."""
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
     """Colour and resolution chunks of a PNG (type, content), kept as they are."""
+    iptc: bytes | None = None
+    """Captions and keywords, IPTC-IIM."""
 
 
 @dataclass(frozen=True, eq=False)

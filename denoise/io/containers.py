@@ -1,4 +1,4 @@
-"""The envelopes of PNG and JPEG: colour profile, EXIF and XMP taken out and put back.
+"""The envelopes of PNG and JPEG: colour profile, EXIF, XMP and IPTC taken out and put back.
 
 References
 ----------
@@ -16,6 +16,7 @@ from typing import Final
 
 from denoise.errors import FileFormatError
 from denoise.images import PhotoMetadata
+from denoise.io.iptc import iptc_of_resources, resources_of_iptc
 
 _PNG_START: Final = 8
 _PNG_COLOUR_TYPE: Final = 25
@@ -24,6 +25,7 @@ _XMP_KEYWORD: Final = b"XML:com.adobe.xmp"
 _EXIF: Final = b"Exif\0\0"
 _XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC: Final = b"ICC_PROFILE\0"
+_PHOTOSHOP: Final = b"Photoshop 3.0\0"
 _SEGMENT: Final = 65533  # the most that a segment's two-byte length leaves for its content
 _START_OF_FRAME: Final = frozenset((*range(0xC0, 0xD0),)) - {0xC4, 0xC8, 0xCC}
 
@@ -79,6 +81,7 @@ def read_jpeg_metadata(content: bytes, path: Path) -> PhotoMetadata:
     """Read what a JPEG says beside its pixels."""
     exif = xmp = None
     profile: dict[int, bytes] = {}
+    resources = b""
     for marker, body in _jpeg_segments(content):
         if marker == 0xE1 and body.startswith(_EXIF) and exif is None:
             exif = body[len(_EXIF) :]
@@ -86,8 +89,10 @@ def read_jpeg_metadata(content: bytes, path: Path) -> PhotoMetadata:
             xmp = body[len(_XMP) :]
         elif marker == 0xE2 and body.startswith(_ICC) and len(body) > len(_ICC) + 2:
             profile[body[len(_ICC)]] = body[len(_ICC) + 2 :]
+        elif marker == 0xED and body.startswith(_PHOTOSHOP):
+            resources += body[len(_PHOTOSHOP) :]
     icc = b"".join(profile[index] for index in sorted(profile)) or None
-    return PhotoMetadata(icc, exif, xmp, path)
+    return PhotoMetadata(icc, exif, xmp, path, iptc=iptc_of_resources(resources))
 
 
 def insert_into_jpeg(content: bytes, metadata: PhotoMetadata) -> bytes:
@@ -108,6 +113,12 @@ def insert_into_jpeg(content: bytes, metadata: PhotoMetadata) -> bytes:
         parts = [metadata.icc_profile[start : start + room] for start in range(0, len(metadata.icc_profile), room)]
         segments += [
             _segment(0xE2, _ICC + bytes((number, len(parts))) + part) for number, part in enumerate(parts, start=1)
+        ]
+    if metadata.iptc:
+        resources = resources_of_iptc(metadata.iptc)
+        room = _SEGMENT - len(_PHOTOSHOP)
+        segments += [
+            _segment(0xED, _PHOTOSHOP + resources[begin : begin + room]) for begin in range(0, len(resources), room)
         ]
     start = 2
     if content[2:4] == b"\xff\xe0":

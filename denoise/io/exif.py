@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import threading
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +31,12 @@ _COPY: Final = (
     *(f"-EXIF:{name}" for name in ("LensModel", "LensInfo", "LensMake", "Flash", "ExposureProgram", "MeteringMode")),
 )
 """What exiftool takes from the source; never what describes the pixels, which the written file says itself."""
-_EXIF_POINTER: Final = 34665
+EXIF_POINTER: Final = 34665
+
+Tag = tuple[int, int, int, bytes]
+"""Code, TIFF type, count, and the value, little endian."""
+Entries = Sequence[Tag]
+"""Of a directory, sorted by code."""
 
 
 class ExifTool:
@@ -169,16 +175,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def core_exif(image: RawImage) -> list[tuple[int, int, int, bytes]]:
-    """Return the entries of an EXIF IFD that the image itself knows.
-
-    Returns
-    -------
-    list of (code, TIFF type, count, value)
-        Sorted by code; values little-endian.
-    """
+def core_exif(image: RawImage) -> list[Tag]:
+    """Return the entries of an EXIF IFD that the image itself knows, sorted by code."""
     settings, metadata = image.settings, image.metadata
-    entries = [(36864, 7, 4, b"0231")]
+    entries: list[Tag] = [(36864, 7, 4, b"0231")]
     if settings is not None and settings.exposure_s > 0:
         entries.append((33434, 5, 1, _fraction(settings.exposure_s)))
     if metadata.aperture:
@@ -205,10 +205,15 @@ def _fraction(value: float) -> bytes:
     return struct.pack("<II", min(fraction.numerator, 0xFFFFFFFF), fraction.denominator)
 
 
-def append_exif_ifd(path: Path, entries: list[tuple[int, int, int, bytes]]) -> None:
-    """Give a little-endian TIFF an EXIF IFD, which tifffile writes none of.
+def append_exif_ifd(path: Path, entries: Entries) -> None:
+    """Give a little-endian TIFF an EXIF IFD, which tifffile writes none of."""
+    append_ifds(path, {EXIF_POINTER: entries})
 
-    The EXIF IFD comes to the file's end, and behind it the first IFD once more, with the pointer to it.
+
+def append_ifds(path: Path, directories: Mapping[int, Entries]) -> None:
+    """Give a little-endian TIFF, no BigTIFF, directories that tifffile writes none of: EXIF, GPS, by their pointer.
+
+    They come to the file's end, and behind them the first IFD once more, with the pointers to them.
     """
     with path.open("r+b") as file:
         file.seek(4)
@@ -219,22 +224,25 @@ def append_exif_ifd(path: Path, entries: list[tuple[int, int, int, bytes]]) -> N
         following = file.read(4)
         start = file.seek(0, os.SEEK_END)
         start += start % 2
-        exif = ifd(start, entries)
-        records = [record for record in records if record[:2] != struct.pack("<H", _EXIF_POINTER)]
         # Pointers to SubIFDs as LONG: the newer type IFD, which tifffile writes, is not known everywhere.
         records = [
             record[:2] + struct.pack("<H", 4) + record[4:] if record[2:4] == b"\x0d\x00" else record
             for record in records
+            if struct.unpack("<H", record[:2])[0] not in directories
         ]
-        records.append(struct.pack("<HHII", _EXIF_POINTER, 4, 1, start))
-        records.sort(key=lambda record: struct.unpack("<H", record[:2]))
         file.seek(start)
-        file.write(exif + struct.pack("<H", len(records)) + b"".join(records) + following)
+        for pointer, entries in directories.items():
+            block = ifd(start, entries)
+            records.append(struct.pack("<HHII", pointer, 4, 1, start))
+            file.write(block)
+            start += len(block)
+        records.sort(key=lambda record: struct.unpack("<H", record[:2]))
+        file.write(struct.pack("<H", len(records)) + b"".join(records) + following)
         file.seek(4)
-        file.write(struct.pack("<I", start + len(exif)))
+        file.write(struct.pack("<I", start))
 
 
-def ifd(start: int, entries: list[tuple[int, int, int, bytes]]) -> bytes:
+def ifd(start: int, entries: Entries) -> bytes:
     """Return an IFD without a next one that will stand at ``start``, its long values behind it."""
     after = start + 2 + 12 * len(entries) + 4
     table, overflow = struct.pack("<H", len(entries)), b""

@@ -29,7 +29,9 @@ from denoise.io.containers import (
     read_jpeg_metadata,
     read_png_metadata,
 )
+from denoise.io.exif import Tag, append_ifds
 from denoise.io.files import atomic_target, open_to_read
+from denoise.io.iptc import iptc_of_resources
 from denoise.io.tiff_tags import (
     NODATA,
     PLACE,
@@ -37,9 +39,10 @@ from denoise.io.tiff_tags import (
     RESOLUTION_UNIT,
     X_RESOLUTION,
     Y_RESOLUTION,
-    Tag,
     exif_of_tags,
+    read_directories,
     read_tags,
+    tag_bytes,
     tags_of_exif,
 )
 
@@ -47,7 +50,7 @@ _LOG = logging.getLogger(__name__)
 
 PHOTO_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _TIFF_SUFFIXES: Final = (".tif", ".tiff")
-_ICC_TAG, _XMP_TAG = 34675, 700
+_ICC_TAG, _XMP_TAG, _IPTC_TAG, _RESOURCES_TAG = 34675, 700, 33723, 34377
 _MAGIC: Final = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _JPEG_QUALITY: Final = 97
 _ALPHA_KINDS: Final = {1: "assocalpha", 2: "unassalpha"}
@@ -191,7 +194,9 @@ def _read_tiff(path: Path) -> Photo:
             pixels = page.asarray()
             planar = page.planarconfig == 2 and page.samplesperpixel > 1
             icc, xmp = (page.tags.valueof(tag) for tag in (_ICC_TAG, _XMP_TAG))
+            iptc = tag_bytes(tiff, page, _IPTC_TAG) or iptc_of_resources(tag_bytes(tiff, page, _RESOURCES_TAG))
             tags, alpha = read_tags(tiff, page), alpha_kind(page)
+            exif = exif_of_tags(tags, read_directories(tiff, page))
     except UnsupportedInputError:
         raise
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OSError, RuntimeError, TypeError) as error:
@@ -204,7 +209,7 @@ def _read_tiff(path: Path) -> Photo:
         pixels = pixels.transpose(1, 2, 0)
     nodata, missing = _missing(pixels[..., :-1] if alpha else pixels, tags)
     metadata = TiffMetadata(
-        _as_bytes(icc), exif_of_tags(tags), _as_bytes(xmp), path,
+        _as_bytes(icc), exif, _as_bytes(xmp), path, iptc=iptc,
         tags=tags, alpha_kind=alpha or "unassalpha", nodata=nodata, missing=missing,
     )  # fmt: skip
     return _from_channels(path, pixels, metadata)
@@ -262,7 +267,8 @@ def _check_tiff(path: Path, tiff: tifffile.TiffFile, page: Any) -> None:
 
 def _write_tiff(target: Path, photo: Photo) -> None:
     metadata = photo.metadata
-    ours = metadata if isinstance(metadata, TiffMetadata) else TiffMetadata(tags=_tags_of(metadata))
+    in_exif, directories = tags_of_exif(metadata.exif) if metadata.exif else ((), {})
+    ours = metadata if isinstance(metadata, TiffMetadata) else TiffMetadata(tags=_with_density(in_exif, metadata))
     colour = _put_back_missing(photo.pixels, ours)
     grey = colour.shape[2] == 1
     pixels = colour if photo.alpha is None else np.concatenate((colour, photo.alpha[..., None]), axis=2)
@@ -271,6 +277,8 @@ def _write_tiff(target: Path, photo: Photo) -> None:
         extra.append((_ICC_TAG, 7, len(metadata.icc_profile), metadata.icc_profile, True))
     if metadata.xmp:
         extra.append((_XMP_TAG, 1, len(metadata.xmp), metadata.xmp, True))
+    if metadata.iptc:
+        extra.append((_IPTC_TAG, 7, len(metadata.iptc), metadata.iptc, True))
     resolution, unit = _resolution(ours.tags)
     tifffile.imwrite(
         target,
@@ -287,11 +295,14 @@ def _write_tiff(target: Path, photo: Photo) -> None:
         metadata=None,
         software="denoise-toolkit",
     )
+    with target.open("rb") as file:
+        classic = file.read(4) == b"II*\0"
+    if directories and classic:
+        append_ifds(target, directories)
 
 
-def _tags_of(metadata: PhotoMetadata) -> tuple[Tag, ...]:
-    """Return what a JPEG or PNG states that TIFF says in tags."""
-    tags = tags_of_exif(metadata.exif) if metadata.exif else ()
+def _with_density(tags: tuple[Tag, ...], metadata: PhotoMetadata) -> tuple[Tag, ...]:
+    """Return tags with the resolution that a PNG states beside its EXIF."""
     density = dict(metadata.png_chunks).get(b"pHYs", b"")
     if len(density) != 9 or density[8] != 1 or any(tag[0] == X_RESOLUTION for tag in tags):
         return tags

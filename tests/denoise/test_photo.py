@@ -13,7 +13,7 @@ import tifffile
 
 from denoise.errors import FileFormatError, UnsupportedInputError
 from denoise.images import Photo, PhotoMetadata
-from denoise.io import containers, tiff_tags
+from denoise.io import containers, iptc, tiff_tags
 from denoise.io.photo import read_photo, write_photo
 
 EXIF = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # Orientation 6
@@ -169,6 +169,68 @@ def test_a_tiff_keeps_who_when_and_which_way_up(tmp_path: Path, order: Literal["
     assert stated(tmp_path / "d.tif") == stated(source)
 
 
+EXPOSURE = [(33434, 5, 1, struct.pack("<II", 1, 125)), (34855, 3, 1, struct.pack("<H", 3200)),
+            (36867, 2, 20, b"2026:05:06 07:08:09\0"), (42036, 2, 9, b"50mm F/2\0")]  # fmt: skip
+GPS = [(0, 1, 4, b"\2\3\0\0"), (1, 2, 2, b"N\0"), (2, 5, 3, struct.pack("<6I", 48, 1, 30, 1, 15, 1))]
+CAPTION = b"\x1c\x02\x78\x00\x07at dusk"
+
+
+def big_endian_exif() -> bytes:
+    """Return an EXIF block as many cameras write it, big-endian, with a maker note that points nowhere we know."""
+    own = [(33434, 5, 1, struct.pack(">II", 1, 125)), (34855, 3, 1, struct.pack(">H", 3200)),
+           EXPOSURE[2], (37500, 7, 6, b"secret"), EXPOSURE[3]]  # fmt: skip
+    gps = [GPS[0], GPS[1], (2, 5, 3, struct.pack(">6I", 48, 1, 30, 1, 15, 1))]
+
+    def directory(start: int, entries: list[tuple[int, int, int, bytes]]) -> bytes:
+        table, behind = struct.pack(">H", len(entries)), b""
+        after = start + 2 + 12 * len(entries) + 4
+        for code, kind, count, value in entries:
+            place = value.ljust(4, b"\0") if len(value) <= 4 else struct.pack(">I", after + len(behind))
+            behind += value if len(value) > 4 else b""
+            table += struct.pack(">HHI", code, kind, count) + place
+        return table + bytes(4) + behind
+
+    second = 8 + 2 + 3 * 12 + 4
+    third = second + len(directory(second, own))
+    first = [(274, 3, 1, struct.pack(">H", 6)), (34665, 4, 1, struct.pack(">I", second)),
+             (34853, 4, 1, struct.pack(">I", third))]  # fmt: skip
+    return b"MM\0*\0\0\0\x08" + directory(8, first) + directory(second, own) + directory(third, gps)
+
+
+@pytest.mark.parametrize("way", [(".jpg", ".tif"), (".png", ".tif"), (".jpg", ".tif", ".jpg", ".tif")])
+def test_exposure_place_and_caption_go_from_format_to_format(tmp_path: Path, way: tuple[str, ...]) -> None:
+    pixels = np.full((16, 24, 3), 90, np.uint8)
+    image = Photo(pixels, metadata=PhotoMetadata(exif=big_endian_exif(), iptc=CAPTION))
+    for number, suffix in enumerate(way):
+        write_photo(tmp_path / f"{number}{suffix}", image)
+        image = read_photo(tmp_path / f"{number}{suffix}")
+    assert image.metadata.exif is not None
+    tags, directories = tiff_tags.tags_of_exif(image.metadata.exif)
+    assert directories == {34665: EXPOSURE, 34853: GPS}
+    assert (274, 3, 1, struct.pack("<H", 6)) in tags
+    assert image.metadata.iptc == (None if ".png" in way else CAPTION)
+    with tifffile.TiffFile(tmp_path / f"{len(way) - 1}.tif") as tiff:  # as another reader sees it
+        page = tiff.pages.first
+        assert page.tags.valueof(34665)["ExposureTime"] == (1, 125)
+        assert page.tags.valueof(34853)["GPSLatitude"] == (48, 1, 30, 1, 15, 1)
+        np.testing.assert_array_equal(page.asarray(), pixels)
+
+
+def test_a_caption_larger_than_a_segment_of_jpeg_survives(tmp_path: Path) -> None:
+    caption = b"\x1c\x02\x78" + bytes(range(256)) * 400
+    write_photo(tmp_path / "a.jpg", Photo(np.zeros((8, 8, 3), np.uint8), metadata=PhotoMetadata(iptc=caption)))
+    assert read_photo(tmp_path / "a.jpg").metadata.iptc == caption
+
+
+@pytest.mark.parametrize("cut", [3, 8, 11, 13, 20])
+def test_damaged_image_resources_hold_no_caption(cut: int) -> None:
+    whole = iptc.resources_of_iptc(CAPTION)
+    other = b"8BIM\x03\xed\x03abc\0\0\0\x03xyz\0"
+    assert iptc.iptc_of_resources(other + whole) == CAPTION
+    assert iptc.iptc_of_resources(whole[:cut]) is None
+    assert iptc.iptc_of_resources(other) is None
+
+
 def test_how_tifffile_laid_out_another_array_is_not_repeated(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 8, 9), np.uint8), photometric="rgb", planarconfig="separate")
     assert "shape" in str(stated(tmp_path / "a.tif")[270])
@@ -193,7 +255,7 @@ def test_odd_tags_of_an_exif_block_do_not_stop_a_tiff(tmp_path: Path, tag: tuple
     packed = value if isinstance(value, bytes) else struct.pack("<II", 0, 0) if kind == 5 else struct.pack("<H", value)
     whole = struct.pack("<II", 72, 1)
     tags = {282: (282, 5, 1, whole), 283: (283, 5, 1, whole), code: (code, kind, count, packed)}
-    block = tiff_tags.exif_of_tags(tags.values())
+    block = tiff_tags.exif_of_tags(tags.values(), {})
     write_photo(tmp_path / "a.tif", Photo(np.zeros((4, 4, 3), np.uint8), metadata=PhotoMetadata(exif=block)))
     assert stated(tmp_path / "a.tif")[282] == ((1, 1) if code == 282 else (72, 1))
 
