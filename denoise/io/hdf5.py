@@ -33,7 +33,7 @@ from denoise.io.extras import need
 from denoise.io.files import atomic_target, open_to_read
 from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, is_hdf5, number_of, open_hdf5, put_rows, text_of
 from denoise.io.hdf5_place import read_place, write_place
-from denoise.io.products import read_emit, read_prisma
+from denoise.io.products import read_emit, read_layers, read_prisma
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
 _BAND_WORDS: Final = ("band", "wave", "spectral", "lambda", "channel")
@@ -58,7 +58,7 @@ def read_hdf5(path: Path, *, variable: str = "", band_axis_asked: str = "auto") 
     if not is_hdf5(path):
         raise FileFormatError(_not_hdf5(path))
     with open_hdf5(path) as file:
-        cube = None if variable else read_prisma(path, file) or read_emit(path, file)
+        cube = None if variable else read_prisma(path, file) or read_emit(path, file) or read_layers(path, file)
         cube = cube or read_variable(path, file, variable, band_axis_asked)
     return finish_cube(cube, path)
 

@@ -25,7 +25,7 @@ class Part:
     dataset: str
     """Path within the file."""
     axes: tuple[int, ...]
-    """Order of (bands, rows, columns) in the dataset."""
+    """Order of (bands, rows, columns) in the dataset; (1, 2) or (2, 1) for a dataset that is one band."""
     takes: np.ndarray
     """(n,) which bands of the dataset are used."""
     places: np.ndarray
@@ -55,7 +55,7 @@ class Hdf5Pixels:
                 for part in self.parts:
                     window = _selection(part.axes, slice(top, bottom), slice(left, right))
                     block = file[part.dataset][window].transpose(np.argsort(part.axes))
-                    values[part.places] = block[part.takes]
+                    values[part.places] = block[part.takes] if block.ndim == 3 else block
         except (OSError, KeyError) as error:
             raise FileFormatError(f"{self.path} cannot be read ({error}). Copy it again from its source.") from error
         return values
@@ -89,9 +89,13 @@ def open_hdf5(path: Path) -> Any:
 def put_rows(dataset: Any, part: Part, block: Stored, rows: slice) -> None:
     """Store ``block`` (bands of the cube, h, W) in the rows of a dataset; bands that are no part stay."""
     window = _selection(part.axes, rows, slice(None))
-    values = dataset[window].transpose(np.argsort(part.axes))
-    values[part.takes] = block[part.places]
-    dataset[window] = values.transpose(part.axes)
+    order = np.argsort(part.axes)
+    values = dataset[window].transpose(order)
+    if values.ndim == 3:
+        values[part.takes] = block[part.places]
+    else:
+        values = block[part.places[0]]
+    dataset[window] = values.transpose(np.argsort(order))
 
 
 def history_of(file: Any) -> tuple[str, ...]:

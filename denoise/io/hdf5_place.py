@@ -16,6 +16,8 @@ from denoise.cubes.cube import Georeference
 from denoise.io.extras import GEOGRAPHIC, as_wkt
 from denoise.io.hdf5_pixels import text_of
 
+Transform = tuple[float, float, float, float, float, float]
+
 _MAPPING: Final = "spatial_ref"
 _EVEN: Final = 1e-3
 """Steps of coordinates that are even to this part of themselves are those of a grid; float32 gives no more."""
@@ -24,23 +26,36 @@ _GEOGRAPHIC: Final = (("longitude", "degrees_east"), ("latitude", "degrees_north
 
 
 def read_place(dataset: Any, rows: int, columns: int) -> Georeference | None:
-    """Return where a cube lies, None if its file does not say; ``rows`` and ``columns`` are axes of the dataset."""
+    """Return where a cube lies, None if its file does not say; ``rows`` and ``columns`` are axes of the dataset.
+
+    Coordinates count before a stated grid: they lie beside the rows as these are stored.
+    """
     name = text_of(dataset.attrs.get("grid_mapping", "")).split(":")[0].strip()
     mapping = dataset.parent.get(name) if name else None
-    crs, transform = "", None
-    if mapping is not None:
-        crs = text_of(mapping.attrs.get("crs_wkt", mapping.attrs.get("spatial_ref", "")))
-        words = text_of(mapping.attrs.get("GeoTransform", "")).split()
-        try:
-            c, a, b, f, d, e = (float(word) for word in words)
-            transform = (a, b, c, d, e, f)
-        except ValueError:
-            transform = None
-    if transform is None and mapping is not None:
-        across, down = (_regular(dataset, axis) for axis in (columns, rows))
-        if across is not None and down is not None:
-            transform = (across[1], 0.0, across[0] - across[1] / 2, 0.0, down[1], down[0] - down[1] / 2)
+    if mapping is None:
+        return None
+    crs = text_of(mapping.attrs.get("crs_wkt", mapping.attrs.get("spatial_ref", "")))
+    words = text_of(mapping.attrs.get("GeoTransform", "")).split()
+    try:
+        c, a, b, f, d, e = (float(word) for word in words)
+        stated: Transform | None = (a, b, c, d, e, f)
+    except ValueError:
+        stated = None
+    across, down = (_regular(dataset, axis) for axis in (columns, rows))
+    transform = stated
+    turned = stated is not None and (stated[1] or stated[3])
+    if across is not None and down is not None and not turned:
+        transform = (across[1], 0.0, across[0] - across[1] / 2, 0.0, down[1], down[0] - down[1] / 2)
+        if stated is not None and _same_grid(stated, transform):
+            transform = stated  # with all its digits
     return Georeference(crs, transform) if crs or transform else None
+
+
+def _same_grid(one: Transform, other: Transform) -> bool:
+    """Whether two grids are one; they are two where GDAL states the grid from the top and stores it from below."""
+    (a, _, c, _, e, f), (step_x, _, left, _, step_y, top) = one, other
+    near = abs(c - left) < abs(step_x) / 4 and abs(f - top) < abs(step_y) / 4
+    return near and np.allclose((a, e), (step_x, step_y), rtol=_EVEN, atol=0)
 
 
 def write_place(file: Any, cube: Any, place: Georeference) -> None:
@@ -68,7 +83,8 @@ def write_place(file: Any, cube: Any, place: Georeference) -> None:
 def _regular(dataset: Any, axis: int) -> tuple[float, float] | None:
     """Return first value and step of the coordinates of an axis; None where they are missing or uneven."""
     for scale in dataset.dims[axis].values():
-        if scale.shape != (dataset.shape[axis],) or scale.shape[0] < 2 or scale.dtype.kind not in "iuf":
+        counts = text_of(scale.attrs.get("units", "")) == "1"
+        if counts or scale.shape != (dataset.shape[axis],) or scale.shape[0] < 2 or scale.dtype.kind not in "iuf":
             continue
         values = np.asarray(scale[()], np.float64)
         steps = np.diff(values)

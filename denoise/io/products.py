@@ -1,9 +1,10 @@
-"""Products of imaging spectrometers in HDF5, by their documented layout: PRISMA and EMIT.
+"""Cubes in HDF5 of a layout of their own: PRISMA and EMIT products, and what GDAL makes of bands in NetCDF-4.
 
 References
 ----------
 .. [1] ASI, PRISMA Products Specification Document, issue 2.3, 2020.
 .. [2] EMIT L2A Reflectance product, user guide, LP DAAC, 2023.
+.. [3] GDAL, netCDF raster driver.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import numpy as np
 from denoise.cubes.cube import CubeMetadata, Georeference, HyperspectralCube
 from denoise.cubes.pixels import hold_if_small
 from denoise.errors import FileFormatError
+from denoise.io.bands import to_nanometres
 from denoise.io.hdf5_pixels import Hdf5Pixels, Part, history_of, number_of, text_of
+from denoise.io.hdf5_place import read_place
 
 _SWATHS: Final = "HDFEOS/SWATHS"
 _PRISMA_LEVELS: Final = ("PRS_L2D_HCO", "PRS_L2C_HCO", "PRS_L2B_HCO", "PRS_L1_HCO", "PRS_L1_HRC")
@@ -24,6 +27,7 @@ _PRISMA_AXES: Final = (1, 0, 2)
 _PRISMA_STEPS: Final = 65535.0
 _PRISMA_BAD: Final = "PIXEL_SAT_ERR_MATRIX"
 _EMIT_AXES: Final = (1, 2, 0)
+_LAYER_AXES: Final = (1, 2)
 _EMIT_BANDS: Final = "sensor_band_parameters"
 
 
@@ -95,6 +99,35 @@ def read_emit(path: Path, file: Any) -> HyperspectralCube | None:
         nodata=number_of(dataset, "_FillValue"),
         quantity=name,
         acquired=text_of(file.attrs.get("time_coverage_start", "")),
+        metadata=CubeMetadata(path, "hdf5", {"pixels": pixels}),
+        history=history_of(file),
+    )
+
+
+def read_layers(path: Path, file: Any) -> HyperspectralCube | None:
+    """Describe the bands that GDAL writes as Band1, Band2, ..., each an image of its own; None for any other file."""
+    count = 0
+    while f"Band{count + 1}" in file:
+        count += 1
+    layers = [file[f"Band{number + 1}"] for number in range(count)]
+    kinds = {(layer.shape, layer.dtype) for layer in layers}
+    if count < 2 or len(kinds) != 1 or layers[0].ndim != 2 or layers[0].dtype.kind not in "iuf":
+        return None
+    first = layers[0]
+    shape = (count, *first.shape)
+    parts = [Part(f"Band{band + 1}", _LAYER_AXES, np.zeros(1, int), np.array([band])) for band in range(count)]
+    pixels = Hdf5Pixels(path, parts, shape, first.dtype)
+    centres = [number_of(layer, "wavelength", "WAVELENGTH") for layer in layers]
+    known = np.array(centres, np.float64) if None not in centres else None
+    units = text_of(first.attrs.get("wavelength_units", first.attrs.get("WAVELENGTH_UNITS", "")))
+    return HyperspectralCube(
+        hold_if_small(pixels),
+        wavelengths_nm=None if known is None else to_nanometres(known, units),
+        nodata=number_of(first, "_FillValue", "missing_value"),
+        quantity=text_of(first.attrs.get("units", "")),
+        scale=np.array([number_of(layer, "scale_factor") or 1.0 for layer in layers]),
+        offset=np.array([number_of(layer, "add_offset") or 0.0 for layer in layers]),
+        georeference=read_place(first, 0, 1),
         metadata=CubeMetadata(path, "hdf5", {"pixels": pixels}),
         history=history_of(file),
     )

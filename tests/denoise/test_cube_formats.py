@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import scipy.io
 import tifffile
 import xarray
@@ -305,6 +306,33 @@ def test_gdal_finds_the_place_of_our_netcdf(tmp_path: Path, place: str) -> None:
     with rasterio.open(f'netcdf:"{tmp_path / "a.nc"}":cube') as raster:
         assert raster.crs.to_epsg() == int(PLACES[place].crs.split(":")[1])
         np.testing.assert_allclose(raster.transform[:6], PLACES[place].transform, rtol=1e-9)
+
+
+def test_bands_that_gdal_wrote_as_netcdf_are_one_cube(tmp_path: Path) -> None:
+    profile = {"driver": "GTiff", "count": BANDS, "height": HEIGHT, "width": WIDTH, "dtype": "int16", "nodata": -1,
+               "crs": "EPSG:32633", "transform": from_origin(5e5, 54e5, 30, 30)}  # fmt: skip
+    values = scene("int16")
+    values[:, 3, 4] = -1
+    with rasterio.open(tmp_path / "a.tif", "w", **profile) as to:
+        to.write(values)
+        for band, wavelength in enumerate(WAVELENGTHS_NM):
+            to.update_tags(band + 1, wavelength=str(wavelength), wavelength_units="Nanometers")
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.nc", driver="netCDF", FORMAT="NC4")
+    cube = opened(read(tmp_path / "a.nc"))
+    np.testing.assert_array_equal(stored(cube), values[:, ::-1])  # GDAL writes from the bottom up
+    assert cube.georeference is not None
+    assert cube.georeference.transform == (30.0, 0.0, 5e5, 0.0, 30.0, 54e5 - 30 * HEIGHT)
+    np.testing.assert_allclose(cube.wavelengths_nm, WAVELENGTHS_NM)
+    assert not cube.valid[:, HEIGHT - 1 - 3, 4].any()
+    result, expected = halved(cube)
+    write(tmp_path / "out.nc", result)
+    written = stored(read(tmp_path / "out.nc"))
+    np.testing.assert_allclose(written, expected, atol=1)
+    old, new = (rasterio.open(f'netcdf:"{tmp_path / name}":Band2') for name in ("a.nc", "out.nc"))
+    with old, new:
+        assert new.transform == old.transform
+        assert new.crs == old.crs
+        np.testing.assert_array_equal(new.read(1), written[1, ::-1])
 
 
 def test_a_grid_that_only_coordinates_state_is_a_place(tmp_path: Path) -> None:
