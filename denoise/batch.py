@@ -29,7 +29,7 @@ from denoise.io.dng import Compression
 from denoise.io.exif import ExifTool
 from denoise.io.files import atomic_target, make_folder
 from denoise.jobs import Job, Options, read_input
-from denoise.noise_source import choose_noise, choose_profile, is_camera_jpeg, parse_noise
+from denoise.noise_source import choose_noise, choose_profile, is_camera_jpeg, look_at_noise, parse_noise
 from denoise.repair import remove_fixed_pattern
 from denoise.version import __version__
 from denoise.weights import load_model, resolve_model
@@ -187,6 +187,8 @@ class Runner:
         unknown = self.options.noise == "auto" and image.noise is None and not isinstance(image, RawImage)
         served = ("ignored", "used") if isinstance(image, HyperspectralCube) else ("ignored",)
         if unknown and model.card.noise in served:
+            if isinstance(image, Photo) and self.options.model != "auto":
+                _warn_of_other_noise(image, model)
             return None
         return choose_noise(image, self.options.noise, model, self.engine, profile)
 
@@ -208,6 +210,16 @@ class Runner:
                 "noise_reduction": strength,
             }
         write(job.target, denoised, **keywords)
+
+
+def _warn_of_other_noise(photo: Photo, model: Denoiser) -> None:
+    """Say where a model for the noise of a camera's JPEG meets a photograph without it: it would take texture."""
+    seen = look_at_noise(photo)
+    if seen.method != "cbsn":
+        _LOG.warning(
+            "%s is made for noise that neighbours share, as in a camera's JPEG. Found here: %s. Fine texture may go as "
+            "well; compare with --model auto.", model.card.id, seen.reason,
+        )  # fmt: skip
 
 
 class _Clock:

@@ -19,7 +19,7 @@ from denoise.io.tag_reader import read_exif_iso
 from denoise.repair import iso_of
 from denoise.self_check import NoiseCorrelation, middle_window, noise_correlation
 from noise_models.base import NoiseModelError
-from noise_models.blind import BlindEstimate, measure, sample_windows
+from noise_models.blind import BlindEstimate, NothingToMeasureError, measure, sample_windows
 from noise_models.level import NoiseLevel
 from noise_models.profile import CameraProfile
 from noise_models.profile_shelf import answers_to, find_profile, load_profile, profile_of
@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 _LOOKED_AT: Final = 1024
 """Side of the middle of a photograph by which it is told what kind of noise it has [px]."""
 _HIGH_ISO: Final = 400.0
+_LEAST_READ: Final = 1e-12
 
 FloatPlanes = npt.NDArray[np.float32]
 
@@ -108,6 +109,11 @@ def choose_noise(
         If the profile does not know the photograph's ISO, or its gain.
     NoiseModelError
         If the numbers are not a noise level, or the image is too small for a blind estimate.
+
+    Notes
+    -----
+    An image that is flat or clipped all over, of which nothing can be measured, is taken for free of noise, with a
+    warning.
     """
     channels = image.shape[0]
     if wish == "auto":
@@ -125,7 +131,11 @@ def choose_noise(
             )
         return image.noise.for_channels(channels)
     if wish == "blind":
-        return blind_estimate(image, model, engine).level.for_channels(channels)
+        try:
+            return blind_estimate(image, model, engine).level.for_channels(channels)
+        except NothingToMeasureError as error:
+            _LOG.warning("%s Taken for free of noise.", error)
+            return NoiseLevel(np.zeros(channels), np.full(channels, _LEAST_READ), "blind")
     return parse_noise(wish).for_channels(channels)
 
 
@@ -175,13 +185,18 @@ def parse_noise(text: str) -> NoiseLevel:
 def blind_estimate(image: Image, model: Denoiser | None = None, engine: Engine | None = None) -> BlindEstimate:
     """Measure the noise from the image alone; with a model, once more from its first result.
 
+    That of a photograph is taken for even, as photographs' noise is commonly described, unless it surely follows the
+    light.
+
     Raises
     ------
     NoiseModelError
-        If the image is too small or clipped all over.
+        If the image is too small, flat, or clipped all over.
     """
-    white = image.kind == "photo"
-    first = measure(image, white=white)
+    first = measure(image)
+    white = image.kind == "photo" and not first.follows_light
+    if white:
+        first = measure(image, white=True)
     if model is None or engine is None or not first.level.variance(1.0).all():
         return first
     windows = sample_windows(image.shape, most=9, side=128)

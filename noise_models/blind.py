@@ -46,6 +46,13 @@ _BRIGHTEST: Final = 0.9
 _MARGIN_SIGMA: Final = 3.0
 _FEWEST_BLOCKS: Final = 64
 _ROUNDS: Final = 8
+_SURELY: Final = 10.0
+_MOSTLY: Final = 2.0
+_LEAST_SHOT: Final = 5e-4
+
+
+class NothingToMeasureError(NoiseModelError):
+    """No block of an image tells of its noise: it is flat, or clipped all over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +71,17 @@ class BlindEstimate:
     """Which part of the unclipped blocks was flat [1]."""
     message: str
     """One line for a user where the estimate is doubtful; empty where it is not."""
+
+    @property
+    def follows_light(self) -> bool:
+        """Whether the noise surely grows with the light: photons, or a scanner's or microscope's noise.
+
+        The slope is 10 standard errors, twice as much as the rest at mid-grey, and 4 of 255 there. On six images of
+        Kodak24 with even noise of sigma 0 to 50 of 255 the slope reached a fourth of the rest where it was not nearly
+        clean; with Poisson noise of zeta 0.0025 and 0.01 it was 9 times the rest at least, and 11 standard errors.
+        """
+        shot, read, error = (float(part.max()) for part in (self.level.shot, self.level.read, self.shot_error))
+        return shot >= max(_LEAST_SHOT, _SURELY * error) and 0.5 * shot > _MOSTLY * read
 
 
 def estimate(
@@ -121,7 +139,9 @@ def measure(
     Raises
     ------
     NoiseModelError
-        If the image is smaller than 16 x 16 pixels a plane, or every block of it is clipped or flat.
+        If the image is smaller than 16 x 16 pixels a plane.
+    NothingToMeasureError
+        If every block of it is clipped or flat.
 
     Notes
     -----
@@ -260,7 +280,7 @@ def _fit(blocks: _Blocks, white: bool) -> _Line:
     sound = (blocks.lowest > blocks.floor) & (blocks.highest < min(blocks.ceiling, 0.98))
     sound &= blocks.mean < _BRIGHTEST
     if not sound.any():
-        raise NoiseModelError(
+        raise NothingToMeasureError(
             f"A blind noise estimate was asked, but {_why_none(blocks)}. Give the noise level: --noise SHOT,READ."
         )
     line = _first_line(blocks, sound, white, floor)

@@ -30,7 +30,7 @@ from denoise.noise_from_score import (
     estimate_shot_and_read,
     respond,
 )
-from denoise.strength import keep_mean
+from denoise.strength import keep_detail, keep_mean
 from denoise.tweedie import gamma_mean_by_logarithm, mean_by_stabilising
 from noise_models.level import NoiseLevel
 
@@ -75,7 +75,7 @@ class Noise2Score(torch.nn.Module):
             If no noise level is given.
         """
         noise = needed(noise, self.card, noisy.shape[1])
-        return keep_mean(noisy, mean_by_stabilising(self.score, noisy, noise), noise)
+        return self._stabilised(noisy, noise)
 
     def denoise_blind(self, noisy: Tensor, *, generator: torch.Generator) -> tuple[Tensor, FamilyEstimate, float]:
         """Find out the family of the noise and its parameter from the score alone, and denoise by them.
@@ -115,7 +115,12 @@ class Noise2Score(torch.nn.Module):
             values = (0.0, parameter**2) if found.family == "gaussian" else (parameter, 0.0)
             shot, read = (np.full(noisy.shape[1], value) for value in values)
             level = NoiseLevel(shot, read, "the score")
-        return keep_mean(noisy, mean_by_stabilising(self.score, noisy, level), level), found, parameter
+        return self._stabilised(noisy, level), found, parameter
+
+    def _stabilised(self, noisy: Tensor, noise: NoiseLevel) -> Tensor:
+        """Denoise by way of the stabilised image, and take no more away than there is noise."""
+        denoised = mean_by_stabilising(self.score, noisy, noise)
+        return keep_mean(noisy, keep_detail(noisy, denoised, noise), noise)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Residual denoising: the network must point back from where added noise has led.

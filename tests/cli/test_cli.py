@@ -94,6 +94,42 @@ def test_a_photograph_of_high_iso_whose_neighbours_share_noise_gets_the_model_ma
     assert "correlated" in call("info", tmp_path / "camera.png", "--blind").output
 
 
+def test_photographs_without_anything_to_measure_come_back_as_they_are(tmp_path: Path) -> None:
+    bright = np.full((64, 80, 3), 255, np.uint8)
+    checks = np.repeat((255 * (np.indices((64, 80)).sum(0) % 2)).astype(np.uint8)[..., None], 3, axis=2)
+    for name, pixels in (("even", bright // 2), ("bright", bright), ("checks", checks)):
+        write(tmp_path / f"{name}.png", Photo(pixels))
+    for model in ("auto", "noise2score"):
+        result = call("run", *tmp_path.glob("*.png"), "-o", tmp_path / model, "--model", model)
+        assert result.exit_code == 0, result.output
+        assert "Taken for free of noise" in result.output
+        for path in tmp_path.glob("*.png"):
+            np.testing.assert_array_equal(read(tmp_path / model / f"{path.stem}_dn.png").pixels, read(path).pixels)
+
+
+def test_the_noise_of_photons_in_a_photograph_is_seen(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:256, :256]
+    scene = np.repeat((0.4 + 0.35 * np.sin(rows / 40) * np.cos(columns / 50))[..., None], 3, axis=2)
+    noisy = 0.01 * np.random.default_rng(3).poisson(scene / 0.01)
+    write(tmp_path / "a.png", Photo(np.clip(np.rint(255 * noisy), 0, 255).astype(np.uint8)))
+    result = call("run", tmp_path / "a.png", "-o", tmp_path / "b.png", "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "b.png.json").read_text())
+    assert record["noise"]["shot"] == pytest.approx([0.01] * 3, rel=0.1)
+    assert (read(tmp_path / "b.png").pixels / 255 - scene).std() < 0.02
+
+
+def test_a_model_for_camera_jpegs_says_where_the_noise_is_another(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:256, :256]
+    scene = np.repeat((110 + 60 * np.sin(rows / 40) * np.cos(columns / 50))[..., None], 3, axis=2)
+    noise = np.random.default_rng(3).normal(0, 12, scene.shape)
+    for name, spoilt in (("white", noise), ("blotchy", cv2.GaussianBlur(noise, (0, 0), 0.9) * 2.5)):
+        write(tmp_path / f"{name}.png", Photo(np.clip(scene + spoilt, 0, 255).round().astype(np.uint8)))
+        result = call("run", tmp_path / f"{name}.png", "-o", tmp_path / f"{name}_out.png", "--model", "camera-jpeg")
+        assert result.exit_code == 0, result.output
+        assert ("compare with --model auto" in result.output) == (name == "white")
+
+
 @pytest.mark.parametrize("model", ["classical", "auto"])
 def test_run_makes_a_dng_with_its_sidecar(folder: Path, tmp_path: Path, model: str) -> None:
     target = tmp_path / "clean.dng"

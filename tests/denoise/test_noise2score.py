@@ -104,6 +104,16 @@ def test_a_mirrored_image_has_the_mirrored_score(generator: torch.Generator) -> 
     assert float((network - model.network(noisy.flip(3)).flip(3)).abs().max()) > 0.01  # which the network's is not
 
 
+def test_no_more_goes_than_there_is_noise(generator: torch.Generator) -> None:
+    """A score that is wrong, as on screenshots and test charts, must not do more than the noise could have."""
+    model = Noise2Score(CARD)
+    model.score = lambda noisy: torch.full_like(noisy, 400.0)  # type: ignore[method-assign]  # a shift of 4 sigma
+    level = NoiseLevel(np.zeros(3), np.full(3, 1e-4), "given")
+    noisy = torch.rand(1, 3, 64, 64, generator=generator)
+    removed = noisy - model.denoise(noisy, level)
+    assert 0 < float(removed.square().mean()) < 2e-4
+
+
 def test_the_added_noise_is_wide_and_hides_the_grid_of_counts(generator: torch.Generator) -> None:
     model = Noise2Score(CARD)
     for step, least in ((0.0, PERTURBATION[0]), (0.1, 0.06)):

@@ -105,6 +105,19 @@ def test_planes_apart_and_white_noise() -> None:
     assert np.sqrt(white.read) == pytest.approx([sigma] * 3, rel=0.05)
 
 
+@pytest.mark.parametrize(("law", "amount"), [("even", 0.0), ("even", 4.0), ("even", 12.0), ("even", 30.0),
+                                             ("photons", 0.0025), ("photons", 0.01)])  # fmt: skip
+def test_noise_that_follows_the_light_is_told_from_even_noise(law: str, amount: float) -> None:
+    generator = np.random.default_rng(4)
+    clean = scene()[:3]
+    if law == "even":
+        noisy = clean + amount / 255 * generator.standard_normal(clean.shape)
+    else:
+        noisy = amount * generator.poisson(clean / amount)
+    found = measure((np.clip(np.rint(255 * noisy), 0, 255) / 255).astype(np.float32))
+    assert found.follows_light == (law == "photons")
+
+
 def test_read_never_falls_below_the_rounding_step() -> None:
     generator = np.random.default_rng(5)
     clean = np.repeat(np.linspace(0.1, 0.9, 256)[None, None], 256, 1)
