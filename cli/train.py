@@ -82,7 +82,8 @@ def train(
             return
         chosen = load_recipe(recipe, changes)
         if noisy is not None or chosen.source == "noisy-images":
-            _train_on_noisy(chosen, noisy, output, find_root(data_root), seed, resume, device, dry_run)
+            target = None if output is None else _weights_file(output, resume or dry_run)
+            _train_on_noisy(chosen, noisy, target, find_root(data_root), seed, resume, device, dry_run)
             return
         source = make_source(chosen, find_root(data_root))
         if output is None or dry_run:
@@ -147,10 +148,23 @@ def _show_comparison(result: Any) -> None:
     typer.echo(result.verdict)
 
 
+def _weights_file(output: Path, may_exist: bool) -> Path:
+    """Return the file that a training on noisy images writes: a .safetensors, or weights.safetensors in a folder."""
+    if output.suffix not in ("", ".safetensors") and not output.is_dir():
+        raise console.usage_error(
+            f"-o {output} was given, but weights are written as .safetensors. "
+            f"Give {output.with_suffix('.safetensors')}, or the name of a folder."
+        )
+    target = output if output.suffix == ".safetensors" else output / "weights.safetensors"
+    if target.exists() and not may_exist:
+        raise console.usage_error(f"{target} is there already. Go on with its training (--resume), or pass another -o.")
+    return target
+
+
 def _train_on_noisy(
     recipe: Any,
     noisy: Path | None,
-    output: Path | None,
+    target: Path | None,
     root: Path,
     seed: int,
     resume: bool,
@@ -159,7 +173,14 @@ def _train_on_noisy(
 ) -> None:
     """Say what the noise of the images is and whether the method fits, then train on them alone."""
     from denoise.errors import RecipeError
-    from denoise.training.noisy_training import METHODS, find_clean, find_noisy_sets, train_on_noisy
+    from denoise.training.noisy_training import (
+        METHODS,
+        count_of,
+        find_clean,
+        find_noisy_sets,
+        train_on_noisy,
+        trainings,
+    )
     from denoise.training.sources.noisy_images import advise, find_noisy, measure_correlation, read_noisy
 
     if recipe.card.method not in METHODS:
@@ -168,18 +189,19 @@ def _train_on_noisy(
         )
     images = read_noisy(find_noisy(noisy) if noisy else find_noisy_sets(recipe, root))
     found = measure_correlation(images)
-    console.say(f"{len(images)} images: {found.reason}")
+    console.say(f"{count_of(images)}: {found.reason}")
     if warning := advise(found, recipe.card.method):
         console.say(warning)
-    if output is None or dry:
-        return
-    target = output if output.suffix == ".safetensors" else output / "weights.safetensors"
-    data = ("a folder of the user's",) if noisy else recipe.data
     clean = None if noisy else find_clean(recipe, root)
+    if target is None or dry:
+        for chosen, source in trainings(recipe, images, clean):
+            _show_probe(chosen, source, device)
+        return
+    data = ("a folder of the user's",) if noisy else recipe.data
     with interruption_in_words(), progress_bar() as show:
         card = train_on_noisy(
             recipe, images, target, seed=seed, resume=resume, device="cpu" if device == "cpu" else "auto", data=data,
-            clean=clean, progress=show,
+            clean=clean, progress=show, say=console.say,
         )  # fmt: skip
     console.say(f"wrote {target} and its card ({card.id}); use it: denoise run IN --model {target}")
 

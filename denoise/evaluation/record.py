@@ -38,6 +38,10 @@ class Score:
     """Largest autocorrelation of what was taken away; 0 for the input, None for an image too small to say."""
     edges: float | None = None
     """Rank correlation of what was taken away with the result's edges; 0 for the input."""
+    excess: float | None = None
+    """How much larger the autocorrelation is than the noise's own; 0 for the input."""
+    halves: float | None = None
+    """How far the results of two halves of the pixels differ, over the halves themselves; 1 for the input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +104,8 @@ def _mean(scores: Sequence[Score]) -> Score:
     first = scores[0]
     return Score(
         first.case, f"mean of {len(scores)}", first.method, mean("psnr_db"), mean("ssim"), mean("scaled_psnr_db"),
-        mean("scaled_ssim"), mean("seconds"), mean("whiteness"), mean("edges"),
+        mean("scaled_ssim"), mean("seconds"), mean("whiteness"), mean("edges"), mean("excess"),
+        mean("halves"),
     )  # fmt: skip
 
 

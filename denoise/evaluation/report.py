@@ -20,8 +20,28 @@ from denoise.io.files import atomic_target, make_folder
 _TEMPLATE: Final = Path(__file__).with_name("report.html.jinja")
 _STEM: Final = "evaluation"
 _JPEG: Final = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-_FIGURES: Final = ("psnr_db", "ssim", "scaled_psnr_db", "scaled_ssim", "seconds", "whiteness", "edges")
-_HEADINGS: Final = ("PSNR dB", "SSIM", "PSNR dB, scaled", "SSIM, scaled", "s/image", "whiteness", "edges")
+_FIGURES: Final = (
+    "psnr_db",
+    "ssim",
+    "scaled_psnr_db",
+    "scaled_ssim",
+    "seconds",
+    "whiteness",
+    "edges",
+    "excess",
+    "halves",
+)
+_HEADINGS: Final = (
+    "PSNR dB",
+    "SSIM",
+    "PSNR dB, scaled",
+    "SSIM, scaled",
+    "s/image",
+    "whiteness",
+    "edges",
+    "excess",
+    "halves",
+)
 
 
 def write_evaluation(found: Evaluation, folder: Path) -> list[Path]:
@@ -137,6 +157,6 @@ def _headings(scores: list[Score]) -> list[str]:
 
 
 def _cells(score: Score) -> list[str]:
-    places = {"psnr_db": 2, "scaled_psnr_db": 2, "ssim": 4, "scaled_ssim": 4, "seconds": 3, "whiteness": 3, "edges": 3}
+    places = {"psnr_db": 2, "scaled_psnr_db": 2, "ssim": 4, "scaled_ssim": 4}
     values = [(name, getattr(score, name)) for name in _FIGURES]
-    return [f"{value:.{places[name]}f}" for name, value in values if value is not None]
+    return [f"{value:.{places.get(name, 3)}f}" for name, value in values if value is not None]

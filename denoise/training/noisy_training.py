@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import math
 import platform
@@ -19,11 +20,11 @@ from torch.nn import functional
 
 from denoise.card import ModelCard, Training
 from denoise.denoiser import Denoiser
-from denoise.errors import RecipeError
+from denoise.errors import DenoiseError, RecipeError, ShapeError
 from denoise.manifests import find_files, load_manifest
-from denoise.methods.cbsn import ConditionalBlindSpotDenoiser
+from denoise.methods.cbsn import STRIDE, SUBSAMPLE, ConditionalBlindSpotDenoiser
 from denoise.noise_from_score import estimate_parameter, respond
-from denoise.self_check import middle, noise_correlation, self_check
+from denoise.self_check import middle, noise_correlation, of_halves, self_check
 from denoise.training.loop import Loop, LoopResult, Progress
 from denoise.training.recipe import Recipe, load_recipe
 from denoise.training.sources.camera_jpegs import CameraJpegs, draw_told
@@ -44,8 +45,14 @@ _TAUGHT: Final = 1536
 """A student learns from this middle of each image: more takes longer to prepare than to learn from."""
 _AROUND: Final = 33
 _PLAUSIBLE: Final = 1.5
+_LEAST_SIDE: Final = 32
+"""Of an image [px]: its noise is measured in blocks of 16 x 16."""
 _TEACHERS_STEPS: Final = 2 / 3
 """Of the student's."""
+_TEACHERS_BATCH: Final = 1 / 2
+"""Of the student's."""
+_TEACHERS_MULTIPLE: Final = STRIDE * SUBSAMPLE
+"""Sides of a teacher's patches are multiples of this."""
 
 
 def fit_recipe(recipe: Recipe, images: Sequence[NoisyImage]) -> Recipe:
@@ -98,11 +105,14 @@ def train_on_noisy(
     data: tuple[str, ...] = ("a folder of the user's",),
     clean: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> ModelCard:
     """Train a model on noisy images alone and write it.
 
     The weights kept are those with the least loss on fixed patches, of images held back where there are ten or more.
-    A student's teacher is trained first, unless its weights are there. A student may see simulated camera JPEGs as
+    Each time the loss is looked at, ``metrics.jsonl`` receives the figures of `denoise.self_check` too.
+    A student's teacher is trained first, unless its weights are there, with half the student's batch, two thirds of its
+    steps and its patch, rounded down to a multiple of ten. A student may see simulated camera JPEGs as
     well, which are made of clean photographs: then it is not of noisy images alone, and its card says so.
 
     Parameters
@@ -122,13 +132,64 @@ def train_on_noisy(
         What the card says that it learned from.
     clean : (sequence, sequence) of (3, H, W) uint8 tensor, optional
         Photographs to simulate camera JPEGs of, to learn from and to judge by.
+    say : callable, optional
+        Called with a line for people: what comes next, and the figures without truth of each look at the loss.
 
     Raises
     ------
     RecipeError
-        If there is a training there already, or none to go on with; if camera JPEGs are to be simulated of nothing;
-        or if a second teacher is to see other images than colour photographs.
+        If no image is as large as a patch; if there is a training there already, or none to go on with; if camera JPEGs
+        are to be simulated of nothing; or if a second teacher is to see other images than colour photographs.
     """
+    say = say or _LOG.info
+    recipe, images = _fitted(recipe, images, clean)
+    folder = output.with_suffix(".training")
+    results = None
+    if recipe.card.method == "cbsn":
+        teacher = _teacher(
+            recipe, images, output, seed=seed, resume=resume, device=device, data=data, progress=progress, say=say
+        )
+        turns = int(recipe.source_options.get("turns", 1))
+        say(f"the teacher denoises {count_of(images)}, and the student comes, for {recipe.steps} steps")
+        images = [dataclasses.replace(image, planes=middle(image.planes, _TAUGHT)) for image in images]
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            results = [_taught(teacher, as_house_units(image.planes), turns).half() for image in images]
+    source, held_out = _sources(recipe, images, results, clean)
+    torch.manual_seed(seed)
+    loop = Loop(make_learner(recipe), source, recipe, folder, seed=seed, device=device)
+    loop.score = _Judge(loop, held_out, max(reversed(images), key=_checked_side), say)
+    if resume:
+        loop.load_checkpoint()
+    result = loop.run(_without_score(progress))
+    card = _card(recipe, output, data, result)
+    return save_model(output, card, result.weights) if loop.accelerator.is_main_process else card
+
+
+def trainings(
+    recipe: Recipe, images: Sequence[NoisyImage], clean: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None
+) -> list[tuple[Recipe, _Source]]:
+    """Return what `train_on_noisy` would train, one after another, to be probed: recipes and sources of patches.
+
+    The source of a student takes the images themselves for what its teacher makes of them.
+
+    Raises
+    ------
+    RecipeError
+        As `train_on_noisy`.
+    """
+    recipe, images = _fitted(recipe, images, clean)
+    if recipe.card.method != "cbsn":
+        return [(recipe, _sources(recipe, images, None, clean)[0])]
+    name, results = _teachers_name(recipe), [as_house_units(image.planes).half() for image in images]
+    first = [] if name.endswith(".safetensors") else trainings(_for_student(load_recipe(name), recipe), images)
+    return [*first, (recipe, _sources(recipe, images, results, clean)[0])]
+
+
+def _fitted(
+    recipe: Recipe, images: Sequence[NoisyImage], clean: tuple[Sequence[Tensor], Sequence[Tensor]] | None
+) -> tuple[Recipe, Sequence[NoisyImage]]:
+    """Return the recipe for these images, and those that are as large as its patches; refuse what cannot be trained."""
+    images = _large_enough(recipe, images)
     recipe = fit_recipe(recipe, images)
     share = _simulated_share(recipe)
     if share and (clean is None or len(images[0].planes) != 3):
@@ -141,26 +202,7 @@ def train_on_noisy(
             f"source_options.second_teacher was asked for, a model of colour photographs, but the images have "
             f"{len(images[0].planes)} planes. Choose the recipe cbsn for them."
         )
-    folder = output.with_suffix(".training")
-    results = None
-    if recipe.card.method == "cbsn":
-        teacher = _teacher(
-            recipe, images, output, seed=seed, resume=resume, device=device, data=data, progress=progress
-        )
-        turns = int(recipe.source_options.get("turns", 1))
-        _LOG.info("the teacher denoises %d images", len(images))
-        images = [dataclasses.replace(image, planes=middle(image.planes, _TAUGHT)) for image in images]
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            results = [_taught(teacher, as_house_units(image.planes), turns).half() for image in images]
-    source, held_out = _sources(recipe, images, results, clean)
-    judge = _Judge(held_out, images[-1])
-    torch.manual_seed(seed)
-    loop = Loop(make_learner(recipe), source, recipe, folder, seed=seed, score=judge, device=device)
-    if resume:
-        loop.load_checkpoint()
-    result = loop.run(_without_score(progress))
-    card = _card(recipe, output, data, result)
-    return save_model(output, card, result.weights) if loop.accelerator.is_main_process else card
+    return recipe, images
 
 
 def teach(teacher: nn.Module, noisy: Tensor, *, turns: int = 1) -> Tensor:
@@ -232,23 +274,64 @@ def _turned(planes: Tensor, turn: int, *, back: bool = False) -> Tensor:
 
 def _teacher(recipe: Recipe, images: Sequence[NoisyImage], output: Path, **options: Any) -> nn.Module:
     """Load the teacher of a student, or train it beside the student."""
-    name = str(recipe.source_options.get("teacher", "cbsn-teacher"))
+    name = _teachers_name(recipe)
     path = Path(name) if name.endswith(".safetensors") else output.with_name(f"{output.stem}-teacher.safetensors")
     if not path.is_file() and not name.endswith(".safetensors"):
         folder = path.with_suffix(".training")
         options["resume"] = options["resume"] and folder.is_dir()
-        chosen = _for_steps(load_recipe(name), round(_TEACHERS_STEPS * recipe.steps))
-        _LOG.info("the teacher comes first, for %d steps", chosen.steps)
+        chosen = _for_student(load_recipe(name), recipe)
+        options["say"](f"the teacher comes first, for {chosen.steps} steps")
         train_on_noisy(chosen, images, path, **options)
     return cast(nn.Module, load_model(str(path)))
 
 
-def _for_steps(recipe: Recipe, steps: int) -> Recipe:
-    """Return a teacher's recipe for another number of steps, of which the ramp keeps its share."""
-    config = dict(recipe.card.config)
-    config["ramp_steps"] = max(1, round(config["ramp_steps"] * steps / recipe.steps))
-    card = recipe.card.model_copy(update={"config": config})
-    return recipe.model_copy(update={"steps": max(1, steps), "card": card})
+def _teachers_name(recipe: Recipe) -> str:
+    """Return the name of a student's teacher: of a recipe, or of a weights file."""
+    return str(recipe.source_options.get("teacher", "cbsn-teacher"))
+
+
+def _for_student(teacher: Recipe, student: Recipe) -> Recipe:
+    """Return a teacher's recipe for a student's steps, of which the ramp keeps its share, its patches and its batch."""
+    steps = max(1, round(_TEACHERS_STEPS * student.steps))
+    config = dict(teacher.card.config)
+    config["ramp_steps"] = max(1, round(config["ramp_steps"] * steps / teacher.steps))
+    patch = max(1, _patch(student) // _TEACHERS_MULTIPLE) * _TEACHERS_MULTIPLE
+    changes = {
+        "steps": steps,
+        "batch": max(1, round(_TEACHERS_BATCH * student.batch)),
+        "source_options": teacher.source_options | {"patch": patch},
+        "card": teacher.card.model_copy(update={"config": config}),
+    }
+    return teacher.model_copy(update=changes)
+
+
+def _patch(recipe: Recipe) -> int:
+    return int(recipe.source_options.get("patch", 128))
+
+
+def _large_enough(recipe: Recipe, images: Sequence[NoisyImage]) -> list[NoisyImage]:
+    """Leave out the images smaller than a recipe's patches, with a warning that names them.
+
+    Raises
+    ------
+    RecipeError
+        If none is left.
+    """
+    least = max(_patch(recipe), _LEAST_SIDE)
+    small = [image for image in images if min(image.planes.shape[1:]) < least]
+    if len(small) == len(images):
+        NoisyPatches([image.planes for image in images], [image.step for image in images], patch=least)  # refuses
+    for image in small:
+        height, width = image.planes.shape[1:]
+        _LOG.warning(
+            "%s is left out: it has %dx%d pixels, and patches need %d a side.", image.name, width, height, least
+        )
+    return [image for image in images if min(image.planes.shape[1:]) >= least]
+
+
+def count_of(images: Sequence[NoisyImage]) -> str:
+    """Return how many images there are, in words."""
+    return f"{len(images)} image{'' if len(images) == 1 else 's'}"
 
 
 def _sources(
@@ -256,7 +339,7 @@ def _sources(
     clean: tuple[Sequence[Tensor], Sequence[Tensor]] | None,
 ) -> tuple[_Source, _Source]:  # fmt: skip
     """Return patches to learn from and patches to judge by: of other images, where there are ten."""
-    patch = int(recipe.source_options.get("patch", 128))
+    patch = _patch(recipe)
     exchange = images[0].kind == "photo"
     held = range(9, len(images), 10)
     groups = [[n for n in range(len(images)) if n not in held], list(held) or list(range(len(images)))]
@@ -333,9 +416,10 @@ _Source = NoisyPatches | _PassedOn | _Both
 
 
 class _Judge:
-    """Scores by the loss on the same patches with the same chance, and logs what can be seen without truth."""
+    """Scores by the loss on the same patches with the same chance, and tells what can be seen without truth."""
 
-    def __init__(self, source: _Source, shown: NoisyImage) -> None:
+    def __init__(self, loop: Loop, source: _Source, shown: NoisyImage, say: Callable[[str], None]) -> None:
+        self.loop, self.say = loop, say
         self.batch = source.draw(_JUDGED, generator=torch.Generator().manual_seed(1))
         self.crop = as_house_units(middle(shown.planes, _CHECKED))
 
@@ -348,22 +432,58 @@ class _Judge:
             clean=None if self.batch.clean is None else self.batch.clean.to(device),
         )
         loss = model.loss(batch, generator=torch.Generator(device).manual_seed(2))  # pyright: ignore[reportCallIssue]
-        self._check(model, self.crop.to(device))
+        try:
+            self._tell(self._check(model, self.crop.to(device)))
+        except DenoiseError as error:  # of a figure for people, no training ends
+            self.say(f"step {self.loop.step}: no self-check, the training goes on: {error}")
         return -float(loss["total"])
 
-    def _check(self, model: nn.Module, noisy: Tensor) -> None:
+    def _check(self, model: nn.Module, noisy: Tensor) -> dict[str, float]:
+        """Return the figures of `self_check`, and the noise level that they were measured at, if one was needed."""
         denoiser = cast(Denoiser, model)
         step = max(denoiser.card.multiple_of, 1)
         height, width = (size // step * step for size in noisy.shape[1:])
         noisy = noisy[:, :height, :width]
-        level, sigma = None, 0.0
+        if min(height, width) < _LEAST_SIDE:
+            raise ShapeError(f"The largest image is too small for it, {_LEAST_SIDE} pixels a side are needed.")
+        level, sigma = None, None
         if denoiser.card.noise == "required":
             chance = torch.Generator(noisy.device).manual_seed(3)
             sigma = estimate_parameter(respond(model.score, noisy[None], generator=chance), "gaussian")  # pyright: ignore
             level = NoiseLevel(np.zeros(1), np.array([sigma**2]), "estimated")
-        found = self_check(noisy, denoiser.denoise(noisy[None], level)[0].float())
-        said = ", ".join(f"{name} {value:g}" for name, value in found.to_dict().items() if value is not None)
-        _LOG.info("self-check%s: %s", "" if level is None else f" at an estimated sigma of {255 * sigma:.2f}", said)
+        found = self_check(
+            noisy,
+            denoiser.denoise(noisy[None], level)[0].float(),
+            denoise=lambda half: denoiser.denoise(half, of_halves(level)).float(),
+            halves_multiple=math.lcm(16, step),
+        )
+        figures = found.to_dict() | {"estimated_sigma": sigma}
+        return {name: round(value, 5) for name, value in figures.items() if value is not None}
+
+    def _tell(self, figures: dict[str, float]) -> None:
+        with (self.loop.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": self.loop.step, **figures}) + "\n")
+        said = ", ".join(
+            f"{words} {255 * figures[name] if 'sigma' in name else figures[name]:.2f}"
+            for name, words in _IN_WORDS.items()
+            if name in figures
+        )
+        self.say(f"step {self.loop.step}: self-check on one image: {said}")
+
+
+_IN_WORDS: Final = {
+    "estimated_sigma": "estimated sigma of 255",
+    "removed_sigma": "removed sigma of 255",
+    "whiteness": "autocorrelation of what was removed",
+    "excess": "beyond that of the noise (0 or less is good)",
+    "edges": "of the picture's edges (0 or less is good)",
+    "disagreement": "two halves differ by (1 untouched, near 0 is good)",
+}
+"""Figures of the self-check as people are told them."""
+
+
+def _checked_side(image: NoisyImage) -> int:
+    return min(_CHECKED, *image.planes.shape[1:])
 
 
 def _without_score(progress: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:

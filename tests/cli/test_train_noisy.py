@@ -41,6 +41,10 @@ def test_a_folder_of_noisy_pictures_becomes_a_model(folder: Path, tmp_path: Path
     assert result.exit_code == 0, result.output
     assert "independent, which noise2score needs" in result.output
     assert "noise2score.mine" in result.output
+    assert "step 3: self-check on one image" in result.output or "step 3: no self-check" in result.output
+    result = call("train", "noise2score", "--noisy", folder, "-o", model, "--steps", 3, *changes)
+    assert result.exit_code == 2
+    assert f"{model} is there already" in result.output
     result = call("run", folder / "0.png", "-o", tmp_path / "out.png", "--model", model, "-q")
     assert result.exit_code == 0, result.output
     assert read(tmp_path / "out.png").shape == (3, 128, 160)
@@ -61,9 +65,21 @@ def test_raw_files_train_a_model_of_their_four_planes(tmp_path: Path) -> None:
 
 
 def test_it_warns_where_the_method_does_not_fit_and_stops_where_it_cannot(folder: Path, tmp_path: Path) -> None:
-    result = call("train", "cbsn", "--noisy", folder, "--dry-run")
+    changes = [word for change in SMALL if "blocks" not in change for word in ("--set", change)]
+    result = call("train", "cbsn", "--noisy", folder, "--dry-run", "--steps", 30, *changes)
     assert result.exit_code == 0, result.output
     assert "warning: noise2score would fit these images" in result.output
+    assert [line.split()[1] for line in result.output.splitlines() if line.startswith(("recipe", "steps"))] == [
+        "cbsn-teacher:", "20,", "cbsn:", "30,",
+    ]  # fmt: skip
+    result = call("train", "noise2score", "--noisy", folder, "--dry-run", "--set", "source_options.patch=256")
+    assert result.exit_code == 1
+    assert "the largest has 128" in result.output
+    result = call("train", "noise2score", "--noisy", folder, "-o", tmp_path / "mine.pt")
+    assert result.exit_code == 2
+    assert "mine.safetensors, or the name of a folder" in result.output
+    (folder / "1.png").unlink()
+    assert "1 image: noise" in call("train", "noise2score", "--noisy", folder, "--dry-run", *changes).output
     result = call("train", "raw", "--noisy", folder, "-o", tmp_path / "x.safetensors")
     assert result.exit_code == 1
     assert "Choose noise2score or cbsn" in result.output

@@ -81,7 +81,12 @@ def test_what_needs_no_truth_is_shown_beside_it(photo: Evaluation) -> None:
         assert (mean.whiteness == 0) == (mean.method == "noisy")
         assert 0 <= mean.whiteness < 0.5
         assert -1 <= mean.edges <= 1
-    assert "| whiteness | edges |" in markdown(photo, images=False)
+        assert mean.excess is not None
+        assert mean.excess < 0.5
+        assert mean.halves is not None
+        assert (mean.halves == 1) == (mean.method == "noisy")
+        assert 0 < mean.halves <= 1
+    assert "| whiteness | edges | excess | halves |" in markdown(photo, images=False)
 
 
 def test_cases_read_as_they_are_written() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from denoise.errors import RecipeError, WeightsError
+from denoise.errors import DenoiseError, RecipeError, WeightsError
 from denoise.images import Photo
 from denoise.io import read, write
 from denoise.methods.cbsn import ConditionalBlindSpotDenoiser, DistilledBlindSpot
 from denoise.simulate import simulate_raw
-from denoise.training.noisy_training import _PassedOn, fit_recipe, teach, train_on_noisy, within_noise
+from denoise.training.noisy_training import _for_student, _PassedOn, fit_recipe, teach, train_on_noisy, within_noise
 from denoise.training.recipe import Recipe, load_recipe
 from denoise.training.sources.noisy_images import NoisyImage, advise, find_noisy, measure_correlation, read_noisy
 from denoise.training.sources.noisy_sources import NoisyPatches
@@ -195,8 +197,91 @@ def test_files_are_read_with_their_kind_and_steps(tmp_path: Path) -> None:
     assert picture.step == 1 / 255
     with pytest.raises(RecipeError, match="one kind"):
         read_noisy(find_noisy(folder))
-    with pytest.raises(RecipeError, match="holds no picture"):
+    with pytest.raises(RecipeError, match="does not exist"):
         find_noisy(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match="holds no picture"):
+        find_noisy(tmp_path / "empty")
+
+
+SMALL = {"card.config.widths": [8, 16], "card.config.blocks": 1, "source_options.patch": 32, "steps": 1}
+
+
+def cut(image: NoisyImage, height: int, width: int) -> NoisyImage:
+    return dataclasses.replace(image, name=f"{width}x{height}.png", planes=image.planes[:, :height, :width])
+
+
+def test_a_self_check_that_fails_stops_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> float:
+        raise DenoiseError("only 0 blocks of it answer")
+
+    said: list[str] = []
+    images = [cut(image, 34, 34) for image in noisy_images()]
+    monkeypatch.setattr("denoise.training.noisy_training.estimate_parameter", refuse)
+    train_on_noisy(tiny("noise2score", **SMALL), images, tmp_path / "mine.safetensors", say=said.append)
+    assert load_model(str(tmp_path / "mine.safetensors")).card.method == "noise2score"
+    assert said == ["step 1: no self-check, the training goes on: only 0 blocks of it answer"]
+
+
+def test_what_is_seen_without_truth_is_said_and_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"card.config.width": 8, "card.config.depth": 1}
+    teacher = tiny("cbsn-teacher", **small)
+    monkeypatch.setattr("denoise.training.noisy_training.load_recipe", lambda _: teacher)
+    said: list[str] = []
+    student = tiny("cbsn", steps=3, **{"card.config.widths": [8, 16], "source_options.patch": 32})
+    train_on_noisy(student, noisy_images(1, blur=True), tmp_path / "mine.safetensors", say=said.append)
+    assert said[0] == "the teacher comes first, for 2 steps"
+    assert said[1].startswith("step 2: self-check on one image: ")
+    assert said[2] == "the teacher denoises 1 image, and the student comes, for 3 steps"
+    assert "two halves differ by" in said[3]
+    lines = (tmp_path / "mine.training" / "metrics.jsonl").read_text("utf-8").splitlines()
+    figures = next(values for values in map(json.loads, lines) if "whiteness" in values)
+    assert figures["step"] == 3
+    assert 0 <= figures["disagreement"] < 1.5
+
+
+def test_a_teacher_takes_the_patches_and_the_batch_of_its_student(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of 90 x 70 are enough for a student's patches of 64; as shipped, the teacher's recipe stays as it is."""
+    shipped = load_recipe("cbsn-teacher")
+    same = _for_student(shipped, load_recipe("cbsn"))
+    assert (same.batch, same.steps, same.source_options) == (shipped.batch, shipped.steps, shipped.source_options)
+    teacher = tiny("cbsn-teacher", **{"card.config.width": 8, "card.config.depth": 1})
+    monkeypatch.setattr("denoise.training.noisy_training.load_recipe", lambda _: teacher)
+    small = SMALL | {"source_options.patch": 64, "batch": 6}
+    chosen = _for_student(teacher, load_recipe("cbsn", small))
+    assert (chosen.batch, chosen.source_options["patch"]) == (3, 60)
+    images = [cut(image, 70, 90) for image in noisy_images(blur=True)]
+    assert train_on_noisy(tiny("cbsn", **small), images, tmp_path / "mine.safetensors").method == "cbsn"
+    with pytest.raises(RecipeError, match=r"the largest has 70. Choose a smaller patch .*patch=64"):
+        train_on_noisy(tiny("cbsn", steps=1), images, tmp_path / "other.safetensors")
+    assert not (tmp_path / "other-teacher.training").exists()
+
+
+def test_images_smaller_than_a_patch_are_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Even if they are what would be held back: the tenth of ten."""
+    images = noisy_images(10)
+    images[9] = cut(images[9], 60, 61)
+    recipe = tiny("noise2score", **SMALL | {"source_options.patch": 64})
+    train_on_noisy(recipe, images, tmp_path / "mine.safetensors")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "61x60.png is left out: it has 61x60 pixels, and patches need 64 a side."
+    ]
+
+
+def test_one_odd_file_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        write(tmp_path / name, Photo((scene() * 255).permute(1, 2, 0).numpy().astype(np.uint8)))
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "b.jpg").read_bytes()[:2000])
+    images = read_noisy(find_noisy(tmp_path))
+    assert [image.name for image in images] == ["a.jpg"]
+    assert "b.jpg is left out" in caplog.text
+    with pytest.raises(RecipeError, match="none of 1 files can be"):
+        read_noisy([tmp_path / "b.jpg"])
+    good = noisy_images()
+    assert measure_correlation([cut(good[0], 20, 20), *good]).method == "noise2score"
+    assert "too small" in measure_correlation([cut(good[0], 20, 20)]).reason
 
 
 def test_the_teachers_result_is_cropped_like_the_image() -> None:

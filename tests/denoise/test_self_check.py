@@ -66,6 +66,29 @@ def test_noise_that_reaches_too_far_and_no_noise_fit_neither(generator: torch.Ge
         noise_correlation(torch.zeros(1, 16, 40))
 
 
+def test_texture_is_not_taken_for_the_noise_of_a_camera_jpeg(generator: torch.Generator) -> None:
+    """White noise on texture that fades to one side; and areas of which some are rough and some are fine."""
+    white = 0.5 + 0.02 * torch.randn(3, 256, 256, generator=generator)
+    drawn = torch.randn(3, 256, 256, generator=generator)
+    fading = noise_correlation(white + blurred(drawn, 3) * torch.linspace(0.01, 0.15, 256))
+    assert fading.along[0] > 0.15
+    assert fading.method is None
+    assert "texture" in fading.reason
+    rough = torch.arange(256).div(16, rounding_mode="floor") % 2 == 0
+    patchwork = noise_correlation(0.5 + 0.05 * torch.where(rough, drawn, blurred(drawn, 3)))
+    assert patchwork.along[0] > 0.15
+    assert patchwork.method is None
+
+
+def test_the_best_estimate_leaves_noise_at_edges_and_edges_is_below_0(generator: torch.Generator) -> None:
+    """White noise and Gaussian texture, where the best estimate is known: a share of what is seen, block by block."""
+    busy = torch.rand(16, 16, generator=generator).repeat_interleave(16, 0).repeat_interleave(16, 1)
+    noisy = busy * 0.05 * torch.randn(1, 256, 256, generator=generator)
+    noisy = noisy + 0.05 * torch.randn(noisy.shape, generator=generator)
+    best = noisy * busy**2 / (busy**2 + 1)
+    assert self_check(noisy, best).edges < -0.3
+
+
 def test_a_perfect_result_passes_and_a_blur_does_not(generator: torch.Generator) -> None:
     clean = scene()
     noisy = clean + 0.05 * torch.randn(clean.shape, generator=generator)

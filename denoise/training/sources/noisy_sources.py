@@ -106,9 +106,12 @@ class NoisyPatches:
     ) -> None:
         large = [index for index, image in enumerate(images) if min(image.shape[1:]) >= patch]
         if not large:
+            largest = max((min(image.shape[1:]) for image in images), default=0)
+            fits = largest // 16 * 16
             raise RecipeError(
-                f"Patches need images of at least {patch} pixels a side, but none of the {len(images)} is. "
-                "Choose a smaller patch (--set source_options.patch=32) or larger images."
+                f"Patches need images of at least {patch} pixels a side, but the largest has {largest}. Choose "
+                + (f"a smaller patch (--set source_options.patch={fits}) or " if fits else "")
+                + "larger images."
             )
         self.images = [(images[index],) if results is None else (images[index], results[index]) for index in large]
         self.steps = [float(steps[index]) for index in large]
