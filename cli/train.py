@@ -133,9 +133,10 @@ def _show_comparison(result: Any) -> None:
     """Print the figures of both networks, and the verdict."""
     typer.echo(f"{'case':18}{'images':>7}{'noisy':>9}{'default':>9}{'tuned':>9}{'gain':>8}{'error':>8}   [dB]")
     for case in result.cases:
+        error = f"{case.error_db:8.2f}" if case.images > 1 else " unknown"
         typer.echo(
             f"{case.case:18}{case.images:7}{case.noisy_db:9.2f}{case.default_db:9.2f}{case.tuned_db:9.2f}"
-            f"{case.gain_db:+8.2f}{case.error_db:8.2f}"
+            f"{case.gain_db:+8.2f}{error}"
         )
     if result.sample is not None:
         typer.echo(f"{result.sample.file}: what was removed, checked against the noise of the profile")
@@ -269,6 +270,8 @@ def _show_probe(recipe: Any, source: Any, device: str) -> None:
     from denoise.training.probe import probe
 
     found = probe(recipe, source, device=device)
+    if found is None:
+        return
     for name, value in (
         ("recipe", f"{recipe.name}: {recipe.card.id}"),
         ("network", f"{found.parameters:,} parameters, weights of {found.weights_mib:.1f} MiB"),

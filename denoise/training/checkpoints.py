@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from denoise.errors import RecipeError
+from denoise.errors import FileFormatError, RecipeError
 from denoise.io.files import atomic_target
 
 _NAME: Final = re.compile(r"checkpoint-(\d{8})\.pt")
@@ -22,10 +22,21 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def write_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
-    """Write a checkpoint atomically, and remove all but the newest ``keep``."""
+    """Write a checkpoint atomically, and remove all but the newest ``keep``.
+
+    Raises
+    ------
+    FileFormatError
+        If it cannot be written.
+    """
     path = folder / f"checkpoint-{step:08d}.pt"
-    with atomic_target(path) as target:
-        torch.save(state, target)
+    try:
+        with atomic_target(path) as target:
+            torch.save(state, target)
+    except RuntimeError as error:  # torch's word for a full disk
+        raise FileFormatError(
+            f"Cannot write {path}: {error}. Free some space, then go on with --resume, or train in another folder."
+        ) from error
     for _, old in list_checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from denoise.errors import FileFormatError
 from denoise.io.files import atomic_target
 
 _LOG = logging.getLogger(__name__)
@@ -23,13 +26,19 @@ class TrainingLog:
         Where it goes on; lines of later steps, from a run that was stopped after its last checkpoint, are removed.
     tensorboard : bool
         Whether to write the folder ``tensorboard`` too.
+
+    Raises
+    ------
+    FileFormatError
+        If they cannot be written; `write` and the end of the block raise it as well.
     """
 
     def __init__(self, folder: Path, step: int, *, tensorboard: bool = False) -> None:
-        path = folder / "metrics.jsonl"
-        _cut_after(path, step)
-        self._stream = path.open("a", encoding="utf-8")
-        self._board = _summary_writer(folder / "tensorboard", step) if tensorboard else None
+        self._path = folder / "metrics.jsonl"
+        with _writing(self._path):
+            _cut_after(self._path, step)
+            self._stream = self._path.open("a", encoding="utf-8")
+            self._board = _summary_writer(folder / "tensorboard", step) if tensorboard else None
 
     def __enter__(self) -> TrainingLog:
         """Begin to write."""
@@ -37,17 +46,30 @@ class TrainingLog:
 
     def __exit__(self, *error: object) -> None:
         """Finish the files."""
-        self._stream.close()
-        if self._board is not None:
-            self._board.close()
+        with _writing(self._path):
+            self._stream.close()
+            if self._board is not None:
+                self._board.close()
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Write one line of numbers."""
-        self._stream.write(json.dumps({"step": step, **values}) + "\n")
-        self._stream.flush()
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+        with _writing(self._path):
+            self._stream.write(json.dumps({"step": step, **values}) + "\n")
+            self._stream.flush()
+            if self._board is not None:
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileFormatError(
+            f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder, then go on "
+            "with --resume."
+        ) from error
 
 
 def _cut_after(path: Path, step: int) -> None:

@@ -34,6 +34,7 @@ __all__ = ["Loop", "LoopResult", "LoopSettings", "Progress", "Source"]
 
 _LOG = logging.getLogger(__name__)
 _OF_LOSS: Final = 1  # tells the chance of a loss from that of a draw
+_JUDGED_BY: Final = {"validation", "data_folder", "source"}  # what of a recipe says by which images weights are chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ class Loop:
         self._pass, self.optimiser = self.accelerator.prepare(_Pass(learner), optimiser)
         self.step, self.seconds = 0, 0.0
         self.best: dict[str, Any] = {"score": math.nan, "step": 0, "weights": {}}
-        self._resumed = False
+        self._resumed = self._validation_due = False
         make_folder(self.folder)
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> LoopResult:
@@ -156,6 +157,8 @@ class Loop:
     ) -> None:
         clock = Clock(self.settings, self.seconds)
         self._resumed = True
+        if self._validation_due:
+            self._validate(log)
         while self.step < self.settings.steps:
             losses = self._one_step(feed)
             seconds = clock.tick()
@@ -169,6 +172,8 @@ class Loop:
                 stop.is_set(), last or clock.validation_is_due(self.step), last or clock.checkpoint_is_due()
             )
             if validate and self.score is not None:
+                self._validation_due = True
+                self.save_checkpoint()  # what breaks or is stopped in the validation then costs no step
                 self._validate(log)
             if stopped or validate or save:
                 self.save_checkpoint()
@@ -215,9 +220,10 @@ class Loop:
         with atomic_target(path) as target:
             torch.save(batches, target)
         found = f"loss became {loss}" if not math.isfinite(loss) else f"gradient's norm became {norm}"
+        saved = ", or go on from the last checkpoint with --resume" if list_checkpoints(self.folder) else ""
         raise RecipeError(
-            f"The {found} at step {self.step + 1}; its batch is saved in {path}. Lower learning_rate and train again, "
-            "or go on from the last checkpoint with --resume."
+            f"The {found} at step {self.step + 1}; its batch is saved in {path}. Lower learning_rate and train again"
+            f"{saved}."
         )
 
     @torch.no_grad()
@@ -238,6 +244,7 @@ class Loop:
 
     def _validate(self, log: TrainingLog | None) -> None:
         """Score the average weights, on the first process, and keep them if they are the best so far."""
+        self._validation_due = False
         if self._main and self.score is not None:
             was_training = self.average.training
             with torch.no_grad(), self.accelerator.autocast():
@@ -267,6 +274,8 @@ class Loop:
                 "scaler": scaler.state_dict() if scaler is not None else {},
                 "random": torch.get_rng_state(),
                 "best": self.best,
+                "validation_due": self._validation_due,
+                "recipe": self._of_the_recipe(),
             }
             write_checkpoint(self.folder, self.step, state, keep=self.settings.keep)
         self.accelerator.wait_for_everyone()
@@ -277,7 +286,7 @@ class Loop:
         Raises
         ------
         RecipeError
-            If there is none, it is damaged, or it is of another learner.
+            If there is none, it is damaged, is of another learner, or lies behind the last step that is asked for.
         """
         state = read_checkpoint(self.folder)
         try:
@@ -286,14 +295,38 @@ class Loop:
             self.optimiser.load_state_dict(state["optimiser"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise RecipeError(
-                f"The checkpoint in {self.folder} is of another model or optimiser ({error}). Resume with the recipe "
-                "that it was begun with."
+                f"The checkpoint in {self.folder} is of another model or optimiser "
+                f"({' '.join(str(error).split())[:160]}). Resume with the recipe that it was begun with."
             ) from error
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        for name, begun in state.get("settings", {}).items():
-            if begun != (now := getattr(self.settings, name, begun)):
-                _LOG.warning("the training in %s had %s = %s, and goes on with %s", self.folder, name, begun, now)
+        if state["step"] > self.settings.steps:
+            raise RecipeError(
+                f"steps = {self.settings.steps} was asked for, but the training in {self.folder} has done "
+                f"{state['step']} already. Ask for more, or train anew in another folder."
+            )
+        begun = state.get("settings", {}) | state.get("recipe", {}) | {"seed": state["seed"]}
+        now = {name: getattr(self.settings, name, was) for name, was in state.get("settings", {}).items()}
+        now |= self._of_the_recipe() | {"seed": state["seed"]}
+        changed = [name for name, was in begun.items() if was != now.get(name, was)]
+        for name in changed:
+            _LOG.warning(
+                "the training in %s had %s = %s, and goes on with %s", self.folder, name, begun[name], now[name]
+            )
+        if self.seed != state["seed"]:
+            _LOG.warning("the training in %s began with seed %d, and goes on with it", self.folder, state["seed"])
         self.step, self.seconds, self.seed, self.best = (state[key] for key in ("step", "seconds", "seed", "best"))
+        self._validation_due = state.get("validation_due", False)
+        if _JUDGED_BY.intersection(changed):
+            _LOG.warning("scores of before are of other images: the best weights are chosen anew from here on")
+            self.best = {"score": math.nan, "step": 0, "weights": {}}
         self._resumed = True
+
+    def _of_the_recipe(self) -> dict[str, Any]:
+        """Return what a recipe says beside the loop's settings and the card, as a checkpoint can hold it."""
+        return {
+            name: value
+            for name, value in self.settings.model_dump(mode="json").items()
+            if name not in LoopSettings.model_fields and name != "card"
+        }

@@ -41,7 +41,7 @@ class Probe:
     """That share each step."""
 
 
-def probe(recipe: Recipe, source: PairSource, *, steps: int = 6, device: str = "auto") -> Probe:
+def probe(recipe: Recipe, source: PairSource, *, steps: int = 6, device: str = "auto") -> Probe | None:
     """Run a few steps of a training in a folder that is removed again.
 
     Parameters
@@ -54,6 +54,11 @@ def probe(recipe: Recipe, source: PairSource, *, steps: int = 6, device: str = "
         Steps to time, after two that do not count.
     device : str
         "auto" or "cpu".
+
+    Returns
+    -------
+    Probe or None
+        None on all of several processes but the first, which counts for all.
     """
     learner = make_learner(recipe)
     count = sum(parameter.numel() for parameter in learner.parameters())
@@ -66,6 +71,8 @@ def probe(recipe: Recipe, source: PairSource, *, steps: int = 6, device: str = "
         short = recipe.model_copy(update={"steps": _WARM_UP + steps, "tensorboard": False})
         loop = Loop(learner, source, short, Path(folder), device="cpu" if device == "cpu" else "auto")
         loop.run(note)
+        if not loop.accelerator.is_main_process:
+            return None
         size = max(path.stat().st_size for path in Path(folder).glob("checkpoint-*.pt"))
     step_s = float(np.median(paces[_WARM_UP:]))
     return Probe(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise.denoiser import Batch
-from denoise.errors import DeviceError, RecipeError
+from denoise.errors import DeviceError, FileFormatError, RecipeError
 from denoise.training.checkpoints import list_checkpoints
 from denoise.training.feed import Feed, Share, examples_of, seeded
 from denoise.training.loop import Loop, LoopSettings, Progress
@@ -156,6 +156,62 @@ def test_other_settings_are_told_when_it_goes_on(tmp_path: Path, caplog: pytest.
         "steps = 3, and goes on with 5",
         "batch = 8, and goes on with 16",
     ]
+
+
+class Judged(LoopSettings):
+    """As a recipe, it says by what weights are judged."""
+
+    validation: tuple[str, ...] = ("first",)
+
+
+def test_scores_of_other_images_do_not_choose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def judged(steps: int, name: str) -> Judged:
+        return Judged(**settings(steps, validate_steps=3).model_dump(), validation=(name,))
+
+    Loop(Line(), LineSource(), judged(3, "first"), tmp_path, score=lambda _: 20.0).run()
+    same = Loop(Line(), LineSource(), judged(6, "first"), tmp_path, score=lambda _: 10.0)
+    same.load_checkpoint()
+    assert same.best["score"] == 20.0
+    other = Loop(Line(), LineSource(), judged(6, "second"), tmp_path, score=lambda _: 10.0, seed=4)
+    other.load_checkpoint()
+    result = other.run()
+    assert (result.score, result.steps) == (10.0, 6)
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert "had validation = ['first'], and goes on with ['second']" in told
+    assert "began with seed 0" in told
+
+
+def test_steps_that_are_done_already_are_refused(tmp_path: Path) -> None:
+    Loop(Line(), LineSource(), settings(6), tmp_path).run()
+    with pytest.raises(RecipeError, match=r"steps = 5 was asked for, but .* has done 6"):
+        Loop(Line(), LineSource(), settings(5), tmp_path).load_checkpoint()
+
+
+def test_what_breaks_in_a_validation_costs_no_step(tmp_path: Path) -> None:
+    def break_off(_: nn.Module) -> float:
+        raise KeyboardInterrupt
+
+    loop = Loop(Line(), LineSource(), settings(8, validate_steps=4), tmp_path, score=break_off)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    resumed = Loop(Line(), LineSource(), settings(8, validate_steps=4), tmp_path, score=lambda _: 1.0)
+    resumed.load_checkpoint()
+    assert resumed.step == 4
+    assert resumed.run().steps == 4  # the validation that broke is made good: the first of the best is kept
+    assert [line["step"] for line in lines_of(tmp_path) if "score" in line] == [4, 8]
+
+
+def test_files_that_cannot_be_written_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(FileFormatError, match=r"Cannot write .*metrics\.jsonl"):
+        Loop(Line(), LineSource(), settings(3), tmp_path / "a").run()
+
+    def full(*_: object) -> None:
+        raise RuntimeError("unexpected pos 64 vs 0")  # as torch says it
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(FileFormatError, match=r"Cannot write .*checkpoint-00000003\.pt.*Free some space"):
+        Loop(Line(), LineSource(), settings(3), tmp_path / "b").run()
 
 
 def test_passes_add_up_to_the_step(tmp_path: Path) -> None:

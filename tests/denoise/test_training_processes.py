@@ -47,3 +47,17 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=2e-5)
         cards = [json.loads((tmp_path / name / passes / "weights.json").read_text()) for name in ("one", "two")]
         assert cards[0]["measured"] == pytest.approx(cards[1]["measured"], abs=0.01)
+
+
+def test_torchrun_joins_processes_without_a_card_unasked() -> None:
+    """Two that did not find each other would train twice into one folder."""
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    options = ["--dry-run", "--set", "batch=2", "--set", "source_options.patch=32"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, "-m", "cli.main", "train", "smoke", *options],
+        cwd=HERE, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in done.stdout
+    assert "1 process(es)" not in done.stdout
