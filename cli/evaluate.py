@@ -53,13 +53,15 @@ def evaluate(
         from denoise.engine.device import keep_memory
         from denoise.evaluation.cases import parse_case
         from denoise.evaluation.evaluate import evaluate as run
-        from denoise.evaluation.report import markdown, write_evaluation
+        from denoise.evaluation.report import check_place, markdown, write_evaluation
         from denoise.manifests import data_root as find_root
 
         check_device(device)
         keep_memory()
         root = find_root(data_root)
         cases = [parse_case(text) for text in case or []]
+        if output is not None:
+            check_place(output)
         if download:
             fetch_files(manifest, root)
         found = run(
@@ -73,3 +75,7 @@ def evaluate(
             typer.echo(markdown(found, images=False), nl=False)
         for path in paths:
             console.say(f"wrote {path}")
+        for file, why in found.failed.items():
+            console.say(f"error: {file} failed, and the figures are without it: {' '.join(why.split())}")
+        if found.failed:
+            raise typer.Exit(console.FAILED)

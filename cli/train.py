@@ -42,6 +42,9 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replaces a value of the recipe; repeat it.")
     ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch datasets that are missing, if they can be checked.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps instead of the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and of everything drawn.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
@@ -64,6 +67,9 @@ def train(
         raise console.usage_error(f"--device {device} was given, but auto or cpu was expected (CUDA is found by auto).")
     if not profile and (noise != "auto" or darks or sample):
         raise console.usage_error("--noise, --darks and --sample belong to --profile, which was not given.")
+    if noisy is not None and (profile or data_folder):
+        other = "--profile" if profile else "--data-folder"
+        raise console.usage_error(f"--noisy and {other} were given, but a training takes one of them. Choose one.")
     with console.errors_as_lines(traceback):
         from denoise.engine.device import keep_memory
         from denoise.manifests import data_root as find_root
@@ -71,21 +77,28 @@ def train(
         from denoise.training.trainer import Trainer, make_source
 
         keep_memory()
+        root = find_root(data_root)
         changes = dict(parse_override(text) for text in set_ or [])
         changes |= {"steps": steps} if steps else {}
         if data_folder:  # of which some is held back, unless the user names what judges
             changes = {"validation": [], **changes, "data_folder": str(data_folder)}
+        chosen = load_recipe(recipe, changes)
+        if data_folder and chosen.source == "noisy-images":
+            raise console.usage_error(
+                f"--data-folder was given, but {recipe} learns from noisy images. Give them as --noisy."
+            )
+        if download and noisy is None:
+            _fetch(chosen, root)
         if profile:
             arguments = {"seed": seed, "resume": resume, "device": device, "sample": sample}
             target = None if dry_run else output
-            _train_own_camera(recipe, changes, profile, noise, darks, target, find_root(data_root), arguments)
+            _train_own_camera(recipe, changes, profile, noise, darks, target, root, arguments)
             return
-        chosen = load_recipe(recipe, changes)
         if noisy is not None or chosen.source == "noisy-images":
             target = None if output is None else _weights_file(output, resume or dry_run)
-            _train_on_noisy(chosen, noisy, target, find_root(data_root), seed, resume, device, dry_run)
+            _train_on_noisy(chosen, noisy, target, root, seed, resume, device, dry_run)
             return
-        source = make_source(chosen, find_root(data_root))
+        source = make_source(chosen, root)
         if output is None or dry_run:
             _show_probe(chosen, source, device)
             return
@@ -98,6 +111,16 @@ def train(
             _say_result(output, card)
 
 
+def _fetch(recipe: Any, root: Path) -> None:
+    """Fetch the datasets of a recipe that are missing."""
+    from denoise.downloads import fetch_files
+    from denoise.training.sources.clean_images import SCIKIT_IMAGE
+
+    for name in (*(recipe.data if recipe.data_folder is None else ()), *recipe.validation):
+        if name not in SCIKIT_IMAGE:
+            fetch_files(name, root)
+
+
 def _train_own_camera(
     name: str, changes: dict[str, Any], profile: str, noise: str, darks: str | None, output: Path | None,
     root: Path, arguments: dict[str, Any],
@@ -108,7 +131,7 @@ def _train_own_camera(
     from denoise.training.recipe import load_recipe
     from denoise.training.sources.clean_images import load_clean
     from denoise.training.sources.exposures import OneCamera, choose_cameras
-    from denoise.training.sources.raw_pairs import CameraPairs
+    from denoise.training.trainer import build_source
     from noise_models.profile_shelf import load_profile
 
     known = load_profile(profile)
@@ -119,7 +142,7 @@ def _train_own_camera(
     if output is None:
         if arguments["sample"] is not None:
             read_sample(arguments["sample"], known)
-        source = CameraPairs(*load_clean(chosen, root), cameras=camera, **chosen.source_options)
+        source = build_source(chosen, *load_clean(chosen, root), cameras=camera)
         _show_probe(chosen, source, arguments["device"])
         return
     console.say(f"{chosen.start} goes on as {chosen.card.id}: noise {kind} of {known.id}, {chosen.steps} steps")
@@ -182,6 +205,7 @@ def _train_on_noisy(
         train_on_noisy,
         trainings,
     )
+    from denoise.training.sources.clean_images import names_of
     from denoise.training.sources.noisy_images import advise, find_noisy, measure_correlation, read_noisy
 
     if recipe.card.method not in METHODS:
@@ -198,7 +222,7 @@ def _train_on_noisy(
         for chosen, source in trainings(recipe, images, clean):
             _show_probe(chosen, source, device)
         return
-    data = ("a folder of the user's",) if noisy else recipe.data
+    data = ("a folder of the user's",) if noisy else names_of(recipe.data)
     with interruption_in_words(), progress_bar() as show:
         card = train_on_noisy(
             recipe, images, target, seed=seed, resume=resume, device="cpu" if device == "cpu" else "auto", data=data,
@@ -268,7 +292,10 @@ def _show_recipes() -> None:
 
 def _show_probe(recipe: Any, source: Any, device: str) -> None:
     from denoise.training.probe import probe
+    from denoise.training.trainer import make_learner, try_batch
 
+    if recipe.source != "noisy-images":
+        try_batch(recipe, make_learner(recipe), source)
     found = probe(recipe, source, device=device)
     if found is None:
         return

@@ -20,6 +20,10 @@ class Training(BaseModel):
     """Names of the manifests on which the checkpoint was chosen."""
     noise: str = ""
     """The noise it learned, in words."""
+    seed: int | None = None
+    """Of the weights and of everything drawn; None where it was not noted."""
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """Values of the recipe that were replaced, by key."""
     steps: int = 0
     """Optimiser steps."""
     hours: float = 0.0

@@ -127,13 +127,18 @@ def find_files(name: str, root: Path) -> list[Path]:
     """
     manifest = load_manifest(name)
     folder = root / manifest.folder
-    files = sorted(path for path in folder.glob(manifest.files) if path.is_file()) if folder.is_dir() else []
+    files = _all_files(manifest, root)
     if not files or manifest.count not in (None, len(files)):
         raise ManifestError(
             f"Dataset '{manifest.name}' should be {manifest.count or 'some'} files '{manifest.files}' in {folder}, but "
             f"{len(files)} were found. {how_to_get(manifest)}"
         )
-    return [path for path in files if path.relative_to(folder).as_posix() not in manifest.leave_out]
+    return _without_left_out(manifest, files, root)
+
+
+def files_there(manifest: Manifest, root: Path) -> list[Path]:
+    """Return what is there of a dataset under ``root``, in order of name, be it complete or not."""
+    return _without_left_out(manifest, _all_files(manifest, root), root)
 
 
 def find_pairs(name: str, root: Path) -> list[Pair]:
@@ -188,6 +193,16 @@ def altered_files(manifest: Manifest, files: Iterable[Path], root: Path) -> list
         if known is not None and hashlib.sha256(path.read_bytes()).hexdigest() != known:
             altered.append(name)
     return altered
+
+
+def _all_files(manifest: Manifest, root: Path) -> list[Path]:
+    folder = root / manifest.folder
+    return sorted(path for path in folder.glob(manifest.files) if path.is_file()) if folder.is_dir() else []
+
+
+def _without_left_out(manifest: Manifest, files: Iterable[Path], root: Path) -> list[Path]:
+    folder = root / manifest.folder
+    return [path for path in files if path.relative_to(folder).as_posix() not in manifest.leave_out]
 
 
 def _key(rule: PairRule, folder: Path, path: Path) -> tuple[str | None, ...]:

@@ -94,7 +94,7 @@ def resolve_model(name: str, kind: str, planes: int | None = None) -> str:
         if served:
             raise WeightsError(
                 f"Model '{name}' was asked to denoise {_IMAGES[asked]}, but it is made for {' or '.join(served)}. "
-                "Pass --model auto, or one that `denoise models list` shows for such an image."
+                "Choose the model auto, or one that `denoise models list` shows for such an image."
             )
         raise WeightsError(
             f"Method '{method}' was asked for a {kind} image, but no weights for it are installed. "

@@ -16,6 +16,7 @@ from denoise.cubes.stripes import BANDS_PER_SPECTRUM, column_offsets, weighted_f
 _MOST_SPECTRA: Final = (3, 6, 12, 24, 48, 48)
 _SPIKE_SIGMA: Final = 4.0
 _COMPANY_SIGMA: Final = 3.0
+_SURELY: Final = 5.0
 FIRST_SPIKE_SIGMA: Final = 6.0
 """At first sight, a spike lies this far from the mean of its column."""
 _MANY_STREAKS: Final = 0.025
@@ -23,10 +24,14 @@ _MANY_STREAKS: Final = 0.025
 _EVERY_COLUMN: Final = 4
 """Of so many, one tells whether the cube is full of streaks."""
 _MOST_LEVERAGE: Final = 0.95
+_OWN_SPECTRUM: Final = 0.75
+"""Leverage of a band that has a spectrum of its own, such as a line that no other band shows."""
 _LEAST_SIGMA: Final = 5e-4
-"""Of a band's high values: of less noise nothing is to be gained, and in float32 the fit errs by as much."""
+"""Of what a band deviates at most from its median: of less noise nothing is to be gained, and the fit errs as much."""
 _LEAST_OF_ALL: Final = 1e-4
-"""Of the cube's, for the darkest bands."""
+"""Of the band's that deviates most, for the dullest ones."""
+_ROUNDING: Final = 2e-6
+"""Of a band's values: in float32 sums of them err by as much."""
 _HIGH: Final = 0.999
 _VALUES: Final = 4096
 
@@ -87,8 +92,8 @@ def fit_low_rank(planes: Tensor, flaws: Flaws, sigma: Tensor | None = None) -> L
     """
     known = sigma
     bands = len(planes)
-    sigma = sigma_by_differences(planes, flaws.valid) if sigma is None else sigma
-    sigma = _floored(sigma, planes)
+    rough = sigma_by_differences(planes, flaws.valid)
+    sigma = _floored(rough if sigma is None else sigma, planes)
     model = LowRank(
         mean=mean_of_valid(planes, flaws.valid)[:, 0, 0],
         spectra=planes.new_zeros(bands, 1),
@@ -110,8 +115,12 @@ def fit_low_rank(planes: Tensor, flaws: Flaws, sigma: Tensor | None = None) -> L
         shift = mean_of_valid(residual, model.valid)
         model, fitted, residual = replace(model, mean=model.mean + shift[:, 0, 0]), fitted + shift, residual - shift
         if known is None:
-            share = (1 - _leverage(spectra, leading)).clamp_min(1 - _MOST_LEVERAGE).sqrt()
-            sigma = _floored(robust_sigma(residual, flaws.valid) / share, planes)  # (1)
+            leverage = _leverage(spectra, leading)
+            share = (1 - leverage).clamp_min(1 - _MOST_LEVERAGE).sqrt()
+            sigma = robust_sigma(residual, flaws.valid) / share  # (1)
+            # A band with a spectrum of its own leaves nothing to measure its noise by.
+            sigma = torch.where(leverage > _OWN_SPECTRUM, sigma.maximum(rough), sigma)
+            sigma = _floored(sigma, planes)
         model = replace(model, sigma=sigma, valid=trusted(residual, sigma, flaws, fitted))
     return model
 
@@ -121,18 +130,34 @@ def most_spectra(bands: int) -> int:
     return min(_MOST_SPECTRA[-1], max(1, bands // BANDS_PER_SPECTRUM - 1))
 
 
-def trusted(residual: Tensor, sigma: Tensor, flaws: Flaws, expected: Tensor) -> Tensor:
+def trusted(residual: Tensor, sigma: Tensor, flaws: Flaws, expected: Tensor, *, rare: bool = False) -> Tensor:
     """Return which values (bands, H, W) count: measured, no spike, no streak, and far from where a band was cut.
 
     A spike lies more than four sigma from what is expected, alone: the bands beside it do not go along. A whole stretch
-    of the spectrum that goes astray is something rare, not noise. A streak (`find_streaks`) does not count where the
+    of the spectrum that goes astray is something rare, not noise. With ``rare``, for a fit that is done, neither are
+    those of a pixel that has many more of them than the others. A streak (`find_streaks`) does not count where the
     cube is full of them; elsewhere, what looks like one is mostly the scene.
     """
     inside = flaws.unaffected(expected, 3 * torch.where(torch.isfinite(sigma), sigma, 0.0))
     distance = torch.where(flaws.valid & inside, residual / sigma[:, None, None], 0.0)
-    counts = flaws.valid & inside & ((distance.abs() < _SPIKE_SIGMA) | _accompanied(distance))
+    near = (distance.abs() < _SPIKE_SIGMA) | _accompanied(distance)
+    measured = flaws.valid & inside
+    near = near | (_missed_as_a_whole(measured & ~near, measured) if rare else False)
+    counts = measured & near
     some = find_streaks(distance[:, :, ::_EVERY_COLUMN], counts[:, :, ::_EVERY_COLUMN])
     return counts & ~find_streaks(distance, counts) if float(some.float().mean()) > _MANY_STREAKS else counts
+
+
+def _missed_as_a_whole(spikes: Tensor, measured: Tensor) -> Tensor:
+    """Return (H, W): the pixels with more spikes than five standard errors above what the cube's share of them brings.
+
+    Spikes come by chance, one here and one there. Where one pixel has many, the fit misses its spectrum.
+    """
+    count = measured.sum(0).clamp_min(1)
+    share = spikes.float().mean((1, 2), keepdim=True)
+    expected = (share * measured).sum(0)
+    scatter = (share * (1 - share) * measured).sum(0).sqrt()
+    return (spikes.sum(0) > expected + _SURELY * scatter + 1) & (count > 1)
 
 
 def _accompanied(distance: Tensor) -> Tensor:
@@ -174,6 +199,9 @@ def _without_first_spikes(planes: Tensor, valid: Tensor) -> Tensor:
 
 def _floored(sigma: Tensor, planes: Tensor) -> Tensor:
     """Keep the noise (bands,) above what the fit can tell, so that its errors are not taken for spikes."""
-    some = planes.flatten(1)[:, :: max(1, planes[0].numel() // _VALUES)].abs()
-    high = some.kthvalue(max(1, round(_HIGH * some.shape[1])), 1).values
-    return sigma.maximum(_LEAST_SIGMA * high).clamp_min(max(_LEAST_OF_ALL * float(high.max()), 1e-12))
+    some = planes.flatten(1)[:, :: max(1, planes[0].numel() // _VALUES)]
+    place = max(1, round(_HIGH * some.shape[1]))
+    spread = (some - some.median(1, keepdim=True).values).abs().kthvalue(place, 1).values
+    rounding = _ROUNDING * some.abs().kthvalue(place, 1).values
+    least = (_LEAST_SIGMA * spread).clamp_min(_LEAST_OF_ALL * float(spread.max()))
+    return sigma.maximum(least).maximum(rounding).clamp_min(1e-12)

@@ -33,12 +33,12 @@ def check_fit(image: Image, card: ModelCard) -> None:
     if card.domain not in ("any", image.kind):
         raise WeightsError(
             f"{card.id} was asked to denoise a {image.kind} image, but it is made for {card.domain} images. "
-            f"Pass --model auto, or one that `denoise models list` shows for {image.kind}."
+            f"Choose the model auto, or one that `denoise models list` shows for {image.kind}."
         )
     if card.channels and image.shape[0] not in card.channels:
         raise WeightsError(
             f"{card.id} was asked to denoise an image of {image.shape[0]} planes, but it serves "
-            f"{' or '.join(map(str, card.channels))}. Pass --model auto, or a model for {image.shape[0]} planes."
+            f"{' or '.join(map(str, card.channels))}. Choose the model auto, or one for {image.shape[0]} planes."
         )
 
 

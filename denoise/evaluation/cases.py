@@ -17,6 +17,7 @@ import torch
 from denoise.errors import FileFormatError, ManifestError, UsageError, nearest
 from denoise.images import Image, Photo, RawImage
 from denoise.io import read
+from denoise.io.files import open_to_read
 from denoise.manifests import Pair
 from denoise.unprocess import CameraLook, mosaic_planes, unprocess
 from noise_models.base import SensorSettings
@@ -219,7 +220,9 @@ def _shower(look: CameraLook | None) -> Callable[[FloatPlanes], Picture]:
 
 def _photo(path: Path) -> FloatPlanes:
     """Return a picture of 8 or 16 bit as planes (1 or 3, H, W), grey where the file is grey."""
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    with open_to_read(path) as stream:
+        content = np.frombuffer(stream.read(), np.uint8)
+    pixels = cv2.imdecode(content, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise FileFormatError(f"{path} was to be evaluated as a photograph, but it is no picture of 8 or 16 bit.")
     planes = pixels[None] if pixels.ndim == 2 else pixels[..., ::-1].transpose(2, 0, 1)

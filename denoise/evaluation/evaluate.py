@@ -23,7 +23,7 @@ from denoise.card import ModelCard
 from denoise.denoiser import Denoiser
 from denoise.engine import Engine
 from denoise.engine.run import run_batch
-from denoise.errors import ManifestError, UsageError
+from denoise.errors import DenoiseError, ManifestError, UsageError
 from denoise.evaluation.cases import DEFAULT_CASES, CameraNoise, Case, FloatPlanes, Picture, RealPairs, Sample
 from denoise.evaluation.peers import Peer
 from denoise.evaluation.record import Evaluation, Score, View
@@ -104,7 +104,7 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Figures, protocols, crops.
+        Figures, protocols, crops; and the files that failed, which the figures are without.
 
     Raises
     ------
@@ -112,6 +112,8 @@ def evaluate(
         If the set is not there, or not of the kind that can be evaluated.
     UsageError
         If cases are given for a set of pairs, or a peer is not known.
+    FileFormatError
+        If no file can be read; the error is that of the last.
     WeightsError, ShapeError
         If the model is not known, or not made for such images.
     """
@@ -121,23 +123,53 @@ def evaluate(
     resolve_model(model, kind)  # a name that is not known is told before data that is not there
     items = find_pairs(dataset, root) if manifest.holds == "pairs" else find_files(dataset, root)
     items = items[:limit]
-    first = cases[0].make(items[0], seed).noisy  # type: ignore[arg-type]
-    denoiser = load_model(model, kind=kind, planes=first.shape[0])
+    planes = _planes_of_first(cases[0], items, seed)
+    denoiser = load_model(model, kind=kind, planes=planes)
     run = _Run(denoiser, engine or Engine(), [Peer(name) for name in peers], blind)
     scores: list[Score] = []
     kept: list[View] = []
+    failed: dict[str, str] = {}
+    last: DenoiseError | None = None
     protocols: dict[str, str] = {}
     for case in cases:
+        done = 0
         for number, item in enumerate(items):
-            sample = case.make(item, seed)  # type: ignore[arg-type]
-            found, view = run.score(case.name, sample)
+            name = _name_of(item)
+            place = f"{case.name} {number + 1} of {len(items)} {name}"
+            try:
+                found, view = run.score(case.name, case.make(item, seed))  # type: ignore[arg-type]
+            except DenoiseError as error:
+                failed[name] = str(error)
+                last = error
+                if progress is not None:
+                    progress(f"{place}: failed: {error}")
+                continue
             scores += found
-            kept += [view] if number < views else []
+            kept += [view] if done < views else []
+            done += 1
             if progress is not None:
-                progress(f"{case.name} {number + 1} of {len(items)} {sample.name}: " + ", ".join(map(_brief, found)))
-        protocols[case.name] = _protocol(case, run, manifest, len(items), seed)
+                progress(f"{place}: " + ", ".join(map(_brief, found)))
+        if done:
+            protocols[case.name] = _protocol(case, run, manifest, done, seed)
+    if last is not None and not scores:
+        raise last
     notes = _notes(denoiser.card, manifest, items, root)
-    return Evaluation(denoiser.card, manifest, protocols, tuple(scores), tuple(kept), notes)
+    return Evaluation(denoiser.card, manifest, protocols, tuple(scores), tuple(kept), notes, failed)
+
+
+def _planes_of_first(case: Case, items: Sequence[Path | Pair], seed: int) -> int:
+    """Return the number of planes of the first image that can be read; the error of the last if none can."""
+    for left, item in zip(range(len(items) - 1, -1, -1), items, strict=True):
+        try:
+            return case.make(item, seed).noisy.shape[0]  # type: ignore[arg-type]
+        except DenoiseError:
+            if not left:
+                raise
+    raise ManifestError("An evaluation was asked for, but the set leaves out all of its files.")
+
+
+def _name_of(item: Path | Pair) -> str:
+    return (item.noisy if isinstance(item, Pair) else item).name
 
 
 class _Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -72,6 +72,8 @@ class Evaluation:
     """For the page."""
     notes: tuple[str, ...]
     """What a reader must know: images that were learned from, files that were altered."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """File to the reason why it could not be evaluated; the figures are without it."""
 
     def means(self, case: str) -> list[Score]:
         """Return the mean over the images of each method of a case; ``image`` says of how many."""
@@ -93,7 +95,7 @@ class Evaluation:
             for case, protocol in self.protocols.items()
         }
         return {"model": self.card.id, "model_sha256": self.card.sha256, "dataset": self.manifest.name,
-                "notes": list(self.notes), "cases": cases}  # fmt: skip
+                "notes": list(self.notes), "failed": dict(self.failed), "cases": cases}  # fmt: skip
 
 
 def _mean(scores: Sequence[Score]) -> Score:

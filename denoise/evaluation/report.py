@@ -44,6 +44,24 @@ _HEADINGS: Final = (
 )
 
 
+def check_place(folder: Path) -> None:
+    """See before the work whether an evaluation can be written into a folder, which is made if it is not there.
+
+    Raises
+    ------
+    UsageError
+        If jinja2, which makes the page, is not installed.
+    FileFormatError
+        If the folder cannot be made or written.
+    """
+    _import_jinja2()
+    make_folder(folder)
+    trial = folder / ".denoise-trial"
+    with atomic_target(trial) as target:
+        target.touch()
+    trial.unlink()
+
+
 def write_evaluation(found: Evaluation, folder: Path) -> list[Path]:
     """Write ``evaluation.md``, ``.csv``, ``.json`` and ``.html`` into a folder; returns their paths.
 
@@ -69,7 +87,7 @@ def write_evaluation(found: Evaluation, folder: Path) -> list[Path]:
 
 def markdown(found: Evaluation, *, images: bool) -> str:
     """Return tables of the means, each with its protocol; with ``images`` those of every image too."""
-    parts = [f"# {found.card.id} on {found.manifest.name}", *(f"**Note:** {note}" for note in found.notes)]
+    parts = [f"# {found.card.id} on {found.manifest.name}", *(f"**Note:** {note}" for note in _notes(found))]
     for case, protocol in found.protocols.items():
         parts += [f"## {case}", _table(found.means(case)), f"*Protocol:* {protocol}"]
     if images:
@@ -100,13 +118,10 @@ def page(found: Evaluation) -> str:
     UsageError
         If jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise UsageError(
-            "The page of an evaluation needs jinja2. Install it with: pip install 'denoise-toolkit[report]'"
-        ) from error
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja2 = _import_jinja2()
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     cases: list[dict[str, Any]] = [
         {
             "name": case,
@@ -118,7 +133,13 @@ def page(found: Evaluation) -> str:
         for case, protocol in found.protocols.items()
     ]
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(card=found.card, manifest=found.manifest, notes=found.notes, cases=cases)
+    return template.render(card=found.card, manifest=found.manifest, notes=_notes(found), cases=cases)
+
+
+def _notes(found: Evaluation) -> list[str]:
+    """Return the notes, and each file that failed."""
+    failed = [f"{file} failed, and the figures are without it: {why}" for file, why in found.failed.items()]
+    return [*found.notes, *failed]
 
 
 def _view(found: Evaluation, view: View) -> dict[str, Any]:
@@ -136,6 +157,16 @@ def _view(found: Evaluation, view: View) -> dict[str, Any]:
             for name in (*methods, CLEAN)
         ],
     }
+
+
+def _import_jinja2() -> Any:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UsageError(
+            "The page of an evaluation needs jinja2. Install it with: pip install 'denoise-toolkit[report]'"
+        ) from error
+    return jinja2
 
 
 def _data(picture: Picture) -> str:

@@ -66,15 +66,16 @@ class Comparison:
     """On pairs that neither saw."""
     sample: SampleResult | None
     """On a noisy file."""
-    worth: bool
-    """Whether the tuned model is worth having."""
+    worth: bool | None
+    """Whether the tuned model is worth having; None where too few images cannot tell."""
     reasons: tuple[str, ...]
     """Why, or why not."""
 
     @property
     def verdict(self) -> str:
         """The answer in one line."""
-        return f"{'worth it' if self.worth else 'not worth it'}: {' '.join(self.reasons)}"
+        answer = "cannot be told" if self.worth is None else "worth it" if self.worth else "not worth it"
+        return f"{answer}: {' '.join(self.reasons)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -149,11 +150,19 @@ def judge(cases: Sequence[CaseResult], sample: SampleResult | None = None) -> Co
     """Say whether the tuned model is worth having.
 
     It is if it gains at least `WORTH_DB` on average and twice the standard error of that, loses as much in no case,
-    and its residual on the sample is no worse than the default's.
+    and its residual on the sample is no worse than the default's. Of one image in a case the error is not known, and
+    nothing can be told.
     """
     gains = np.array([case.gain_db for case in cases])
     errors = np.array([case.error_db for case in cases])
-    mean, error = float(gains.mean()), float(np.sqrt(np.nansum(errors**2)) / len(errors))
+    mean, error = float(gains.mean()), float(np.sqrt((errors**2).sum()) / len(errors))
+    if np.isnan(error):
+        few = next(case for case in cases if np.isnan(case.error_db))
+        reason = (
+            f"{mean:+.2f} dB on its own noise, but {few.case} has {few.images} image, so that the error of this is not "
+            "known. Give more images: at least four held out, of which half are compared."
+        )
+        return Comparison(tuple(cases), sample, None, (reason,))
     worst = min(cases, key=lambda case: case.gain_db)
     reasons = [f"{mean:+.2f} dB (standard error {error:.2f}) on its own noise, {len(cases)} cases."]
     worth = mean >= WORTH_DB and mean >= _SURE * error

@@ -19,8 +19,7 @@ from denoise.training.loop import Progress
 from denoise.training.recipe import Recipe
 from denoise.training.sources.clean_images import load_clean
 from denoise.training.sources.exposures import MOST_VARIANCE, Exposure, OneCamera, longest_ratio
-from denoise.training.sources.raw_pairs import CameraPairs
-from denoise.training.trainer import Trainer, source_class
+from denoise.training.trainer import Trainer, build_source, source_class
 from denoise.weights import find_card, load_model, save_model
 from noise_models.base import SensorSettings
 from noise_models.profile import CameraProfile
@@ -145,12 +144,12 @@ def train_own_camera(
             "One image was held out, but two are needed: one to choose the weights by, another to compare them on. "
             "Give more images."
         )
-    options = {**recipe.source_options, "cameras": camera, "judge": camera, "cases": cases_of(camera)}
-    trainer = Trainer(recipe, CameraPairs(clean, held_out[::2], **options), folder, seed=seed, device=device)
+    options = {"cameras": camera, "judge": camera, "cases": cases_of(camera)}
+    source, unseen = (build_source(recipe, clean, held_out[part::2], **options) for part in (0, 1))
+    trainer = Trainer(recipe, source, folder, seed=seed, device=device)
     if resume:
         trainer.resume()
     trainer.run(progress)
-    unseen = CameraPairs(clean, held_out[1::2], **options)
     default, tuned = load_model(str(recipe.start)), load_model(str(folder / "weights.safetensors"))
     cases = compare_on_pairs(default, tuned, unseen.validation(), unseen.cases)
     result = judge(cases, None if sample is None else compare_on_sample(default, tuned, sample, camera.profile))

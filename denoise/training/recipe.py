@@ -34,11 +34,17 @@ class Recipe(LoopSettings):
     """Whether to write events for TensorBoard, where it is installed."""
 
     _name: str = PrivateAttr("")
+    _changes: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Of its file; the card's id where it came from none."""
         return self._name or self.card.id
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The values that `load_recipe` replaced, by key."""
+        return self._changes
 
 
 def recipes_folder() -> Path:
@@ -80,7 +86,7 @@ def load_recipe(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise RecipeError(_first_problem(error, path.name)) from error
-    recipe._name = path.stem
+    recipe._name, recipe._changes = path.stem, dict(overrides or {})
     return recipe
 
 

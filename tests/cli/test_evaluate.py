@@ -70,3 +70,33 @@ def test_what_is_wrong_is_one_line(arguments: tuple[str, ...], code: int, said: 
     assert said in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_one_bad_file_does_not_lose_the_others(tmp_path: Path, mine: str) -> None:
+    pytest.importorskip("jinja2", reason="the page needs the extra [report]")
+    (tmp_path / "mine" / "zz.png").write_bytes(b"junk")
+    code, out, err = run("classical", mine, "--data-root", tmp_path, "--case", "sigma=25", "-o", tmp_path / "out")
+    assert code == 1
+    assert "| classical | mean of 1 |" in out
+    assert "error: zz.png failed" in err
+    record = json.loads((tmp_path / "out" / "evaluation.json").read_text("utf-8"))
+    assert list(record["failed"]) == ["zz.png"]
+    assert "zz.png failed" in (tmp_path / "out" / "evaluation.html").read_text("utf-8")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path, mine: str) -> None:
+    pytest.importorskip("jinja2", reason="the page needs the extra [report]")
+    (tmp_path / "file").touch()
+    code, out, err = run(
+        "classical", mine, "--data-root", tmp_path, "--case", "sigma=25", "-o", tmp_path / "file" / "x"
+    )
+    assert (code, out) == (1, "")
+    assert "Cannot write" in err
+    assert "sigma25 1 of" not in err
+
+
+def test_a_model_for_other_images_is_told_in_words_of_this_command() -> None:
+    code, _, err = run("cbsn", "kodak24", "--case", "iso=3200", "--data-root", "/nowhere")
+    assert code == 4
+    assert "--model" not in err
+    assert "Choose the model auto" in err

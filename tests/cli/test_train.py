@@ -107,3 +107,31 @@ def test_killed_and_gone_on_with_it_is_as_if_never_stopped(tmp_path: Path) -> No
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines() if "total" in line]
     assert steps == list(range(1, 13))
     assert load_model(str(halves / "weights.safetensors")).card.id == "supervised-unet.smoke"
+
+
+def test_images_from_two_places_are_refused(tmp_path: Path) -> None:
+    for name, first in (("raw", "--profile"), ("noise2score", "--data-folder")):
+        shown = call(name, "-o", tmp_path / "run", first, "sony-a7s2", "--noisy", tmp_path)
+        assert shown.exit_code == 2
+        assert f"--noisy and {first} were given" in shown.output
+    shown = call("cbsn", "-o", tmp_path / "run", "--data-folder", tmp_path)
+    assert shown.exit_code == 2
+    assert "Give them as --noisy" in shown.output
+
+
+def test_missing_data_is_told_with_an_option_that_this_command_has(tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text(
+        'name = "mine"\nsummary = "s"\nlicence = "l"\norigin = "o"\nsplit = "train"\nkind = "photo"\nholds = "clean"\n'
+        'folder = "mine"\nfiles = "*.png"\nurl = "http://127.0.0.1:9/{file}"\n[sha256]\n"a.png" = "' + "0" * 64 + '"\n',
+        "utf-8",
+    )
+    asked = ("smoke", "-o", tmp_path / "run", "--data-root", tmp_path, "--set", f"data=['{own}']")
+    assert "Pass --download" in call(*asked).output
+    assert "could not be downloaded" in call(*asked, "--download").output
+
+
+def test_a_dry_run_finds_a_patch_that_does_not_fit(tmp_path: Path) -> None:
+    shown = call("smoke", "--dry-run", *SMALL, "--set", "source_options.patch=33")
+    assert shown.exit_code == 1
+    assert "a multiple of 8" in shown.output

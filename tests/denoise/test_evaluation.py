@@ -211,6 +211,24 @@ def test_altered_files_and_images_learned_from_are_told(tmp_path: Path) -> None:
     assert any("not those of the manifest" in note for note in notes)
 
 
+def test_a_file_that_fails_is_named_and_the_rest_is_reported(tmp_path: Path, root: Path) -> None:
+    name = dataset(tmp_path)
+    for file in sorted((root / "mine").iterdir()):
+        shutil.copy(file, tmp_path / "mine")
+    whole = evaluate("classical", name, tmp_path, cases=[WhiteNoise(25)])
+    (tmp_path / "mine" / "0000.png").write_bytes(b"junk")
+    (tmp_path / "mine" / "zz.png").touch()
+    found = evaluate("classical", name, tmp_path, cases=[WhiteNoise(25)])
+    assert set(found.failed) == {"0000.png", "zz.png"}
+    assert "no picture of 8 or 16 bit" in found.failed["0000.png"]
+    assert "0 bytes" in found.failed["zz.png"]
+    assert [(s.image, s.psnr_db) for s in found.scores] == [(s.image, s.psnr_db) for s in whole.scores]
+    assert "images: 3." in found.protocols["sigma25"]
+    assert len(found.views) == 2
+    assert found.to_dict()["failed"] == found.failed
+    assert "zz.png failed, and the figures are without it" in markdown(found, images=False)
+
+
 PAIRS = '[pairs]\nrule = "by name"\nnoisy = "*_n.*"\nclean = "*_c.*"\nkey = "^(.*)_[nc]"'
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tiny_training import recipe
 
 from denoise.downloads import fetch_files
 from denoise.errors import ManifestError
 from denoise.manifests import altered_files, find_files, find_pairs, list_manifests, load_manifest
 from denoise.overlap import refuse_overlap, sets_for_tests
+from denoise.training.sources.clean_images import load_clean
 
 FIELD = {
     "sid-sony", "eld", "sidd-medium", "dnd", "lrid", "polyu", "cc", "div2k-train", "bsds500-train", "bsds500-test",
@@ -164,6 +166,61 @@ def _compare(own: str, other: str, root: Path) -> None:
     from denoise import overlap
 
     overlap._refuse_same_pictures({own: load_manifest(own)}, {other: load_manifest(other)}, root)
+
+
+def _as_kodak(root: Path, split: str = "train") -> str:
+    """Put four pictures where Kodak24 belongs, and describe the folder as a set of one's own; returns its file."""
+    (root / "clean").mkdir()
+    for index in range(4):
+        picture(root / "clean" / "kodak24" / f"{index}.png", index)
+    own = root / "mine.toml"
+    text = MINE.format(holds="clean", more="").replace('"mine"', '"my-kodak"').replace('"train"', f'"{split}"')
+    own.write_text(text.replace('folder = "my-kodak"', 'folder = "clean/kodak24"'), "utf-8")
+    return str(own)
+
+
+def test_a_training_compares_the_pictures_of_its_data_with_those_of_the_test_sets(tmp_path: Path) -> None:
+    own = _as_kodak(tmp_path)
+    with pytest.raises(ManifestError, match=r"'my-kodak'.* shows the picture of .*'kodak24' \(test\)"):
+        load_clean(recipe(1, data=(own,), validation=("scikit-image-held-out",)), tmp_path)
+    own = describe(tmp_path)
+    copied = tmp_path / "mine" / "copy.png"
+    copied.parent.mkdir()
+    copied.write_bytes((tmp_path / "clean" / "kodak24" / "2.png").read_bytes())
+    with pytest.raises(ManifestError, match=r"copy\.png shows the picture of 2\.png in 'kodak24'"):
+        load_clean(recipe(1, data=(own,), validation=("scikit-image-held-out",)), tmp_path)
+
+
+def test_a_set_of_ones_own_for_tests_is_not_trained_on(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"'my-kodak' was asked, but its manifest says split = \"test\""):
+        load_clean(recipe(1, data=(_as_kodak(tmp_path, "test"),), validation=()), tmp_path)
+
+
+def test_a_folder_that_shows_what_is_tested_on_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _as_kodak(tmp_path)
+    for index in (7, 8, 9):
+        picture(tmp_path / "own" / f"{index}.png", index)
+    asked = recipe(1, data_folder=str(tmp_path / "own"), validation=())
+    load_clean(asked, tmp_path)
+    assert not caplog.records
+    picture(tmp_path / "own" / "night.png", 3)
+    load_clean(asked, tmp_path)
+    assert "night.png, which shows the picture of 3.png in 'kodak24' (test)" in caplog.text
+
+
+def test_weights_chosen_on_a_test_set_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = _as_kodak(tmp_path)
+    load_clean(recipe(1, data=("scikit-image",), validation=(own,)), tmp_path)
+    assert "validation names 'my-kodak', which shows pictures of 'kodak24', a set for tests" in caplog.text
+    caplog.clear()
+    (tmp_path / "b").mkdir()
+    own = _as_kodak(tmp_path / "b", "test")
+    load_clean(recipe(1, data=("scikit-image",), validation=(own,)), tmp_path / "b")
+    assert "a set for tests" in caplog.text
+    caplog.clear()
+    picture(tmp_path / "mine" / "0.png", 9)
+    load_clean(recipe(1, data=("scikit-image",), validation=(describe(tmp_path),)), tmp_path)
+    assert not caplog.records
 
 
 @pytest.mark.data

@@ -76,6 +76,14 @@ def test_a_gain_within_its_error_is_none() -> None:
     assert judge([case("a", 0.3, 0.1)]).worth
 
 
+def test_one_image_a_case_tells_nothing() -> None:
+    found = judge([case("a", 0.3), replace(case("b", 0.3, math.nan), images=1)])
+    assert found.worth is None
+    assert found.verdict.startswith("cannot be told: +0.30 dB on its own noise, but b has 1 image")
+    assert "standard error" not in found.verdict
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["worth"] is None
+
+
 class Shrinks:
     """A model that keeps a part of what is not the mean."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import cv2
 import pytest
 import torch
 from safetensors.torch import load, load_file
@@ -14,10 +16,12 @@ from tiny_training import photos, recipe, source
 
 import denoise
 from denoise.errors import RecipeError
+from denoise.evaluation.cases import WhiteNoise
+from denoise.evaluation.evaluate import evaluate
 from denoise.training.loop import Progress
 from denoise.training.recipe import list_recipes, load_recipe, parse_override, recipes_folder
 from denoise.training.sources.patches import PhotoPatches, RawPatches
-from denoise.training.trainer import Trainer
+from denoise.training.trainer import Trainer, make_learner, source_class, try_batch
 from denoise.weights import list_models, load_model
 
 
@@ -149,3 +153,73 @@ def test_the_same_generator_gives_the_same_batch() -> None:
     for kind in (PhotoPatches, RawPatches):
         draws = [kind(photos(), photos(), patch=16).draw(3, generator=torch.Generator().manual_seed(4)) for _ in "ab"]
         assert torch.equal(draws[0].noisy, draws[1].noisy)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("source_options.patch=abc", "source_options.patch = 'abc' was given"),
+        ("source_options.patch=0", "source_options.patch = 0 was given, but it must be 1 or greater"),
+        ("source_options.patch=33", "a multiple of 8"),
+        ("source_options.busy=abc", "source_options.busy = 'abc' was given"),
+        ("source_options.sigma_max=-1", "source_options.sigma_max = -1 was given, but it must be 0 or greater"),
+        ("source_options.grey=nan", "source_options.grey = nan was given"),
+        ("card.config.widths=5", "the network of 'supervised' cannot be built by it"),
+        ("card.config.width=5", "Did you mean 'widths'"),
+        ("card.config.channels=4", "does not take what the source draws"),
+        ("data=[]", "data = [] was given"),
+    ],
+)
+def test_a_wrong_value_within_a_table_is_told(tmp_path: Path, change: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        denoise.train("smoke", tmp_path / "run", changes=dict([parse_override(change)]), root=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_no_recipe_can_hold_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"source_options\.cameras was given, but a recipe cannot hold it"):
+        source_class(load_recipe("raw", {"source_options.cameras": "x"}))
+
+
+def test_a_trial_of_the_first_batch_changes_nothing() -> None:
+    learner = make_learner(load_recipe("cbsn-teacher"))
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    state = torch.get_rng_state()
+    try_batch(recipe(1, source_options={}), learner, cast(Any, PhotoPatches(photos(), photos(), patch=40)))
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[name], value) for name, value in learner.state_dict().items())
+
+
+def test_the_card_says_what_was_changed_and_whose_images_they_were(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for index, photo in enumerate(photos(4)):
+        cv2.imwrite(str(mine / f"{index}.png"), photo.permute(1, 2, 0).numpy())
+    own = tmp_path / "own.toml"
+    own.write_text(OWN, "utf-8")
+    changes = {"card.config.widths": [8, 16], "source_options.patch": 32, "steps": 2, "batch": 2, "tensorboard": False}
+    described = denoise.train("smoke", tmp_path / "a", changes={**changes, "data": [str(own)]}, root=tmp_path, seed=7)
+    assert described.training is not None
+    assert described.training.data == ("my-own",)
+    assert described.training.seed == 7
+    assert described.training.changes == {name: value for name, value in changes.items() if name != "steps"}
+    assert described.licence_data == "my-own: all mine"
+    changes |= {"data_folder": str(mine), "validation": []}
+    folder = denoise.train("smoke", tmp_path / "b", changes=changes, root=tmp_path)
+    assert folder.licence_data == "the user's own images"
+    assert str(mine) not in folder.model_dump_json()
+    notes = evaluate(str(tmp_path / "a" / "weights.safetensors"), str(own), tmp_path, cases=[WhiteNoise(25)]).notes
+    assert any("learned from my-own: these figures say nothing" in note for note in notes)
+
+
+OWN = """
+name = "my-own"
+summary = "Waves"
+licence = "all mine"
+origin = "drawn"
+split = "train"
+kind = "photo"
+holds = "clean"
+folder = "mine"
+files = "*.png"
+"""

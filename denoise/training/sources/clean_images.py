@@ -14,7 +14,7 @@ from denoise.errors import ManifestError, RecipeError
 from denoise.images import RawImage
 from denoise.io import RAW_SUFFIXES, read
 from denoise.manifests import find_files, how_to_get, load_manifest
-from denoise.overlap import refuse_overlap
+from denoise.overlap import PICTURES, refuse_overlap, warn_of_folder, warn_of_validation
 from denoise.training.recipe import Recipe
 from denoise.training.sources.crops import load_photos
 from denoise.training.sources.cube_scenes import load_cubes
@@ -26,7 +26,6 @@ SCIKIT_IMAGE: Final = {
     "scikit-image-held-out": ("coffee.png", "chelsea.png", "rocket.jpg"),
 }  # fmt: skip
 """Pictures within the package scikit-image, by the name that a recipe uses; they come with it."""
-_PICTURES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
 def load_clean(recipe: Recipe, root: Path) -> tuple[list[Tensor], list[Tensor]]:
@@ -50,15 +49,19 @@ def load_clean(recipe: Recipe, root: Path) -> tuple[list[Tensor], list[Tensor]]:
     ManifestError
         If a dataset is not where it should be, or one that is tested on would be learned from.
     RecipeError
-        If a folder of the user's holds nothing to learn from.
+        If there is nothing to learn from.
     """
-    described = [name for name in recipe.data if name not in SCIKIT_IMAGE]
+    judged = [name for name in recipe.validation if name not in SCIKIT_IMAGE]
     if recipe.data_folder is None:
-        judged = [name for name in recipe.validation if name not in SCIKIT_IMAGE]
-        refuse_overlap(described, judged)
+        if not recipe.data:
+            raise RecipeError("data = [] was given, but a training needs images. Name a dataset, or a data_folder.")
+        refuse_overlap([name for name in recipe.data if name not in SCIKIT_IMAGE], judged, root)
         clean = [photo for name in recipe.data for photo in _load_set(name, root)]
     else:
-        clean = load_folder(Path(recipe.data_folder))
+        folder = Path(recipe.data_folder)
+        clean = load_folder(folder)
+        warn_of_folder(folder, _clean_files(folder), root, judged)
+    warn_of_validation(judged, root)
     held_out = [photo for name in recipe.validation for photo in _load_set(name, root)]
     if held_out:
         return clean, held_out
@@ -71,6 +74,11 @@ def load_clean(recipe: Recipe, root: Path) -> tuple[list[Tensor], list[Tensor]]:
     return [photo for index, photo in enumerate(clean) if index % step], clean[::step]
 
 
+def names_of(sets: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of sets as their manifests say them, where a recipe may name the file of one."""
+    return tuple(name if name in SCIKIT_IMAGE else load_manifest(name).name for name in sets)
+
+
 def load_folder(folder: Path) -> list[Tensor]:
     """Load a user's own clean images: RAW files of long or base-ISO exposures, or else photographs.
 
@@ -81,15 +89,13 @@ def load_folder(folder: Path) -> list[Tensor]:
     FileFormatError
         If a file is not what its suffix says.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    raws = [path for path in files if path.suffix.lower() in RAW_SUFFIXES]
-    pictures = [path for path in files if path.suffix.lower() in _PICTURES]
-    if not raws and not pictures:
+    files = _clean_files(folder)
+    if not files:
         raise RecipeError(
             f"data_folder {folder} was given, but it holds no RAW file and no picture. "
             "Put RAW files of base ISO, or photographs of high quality, into it."
         )
-    return [load_light(path) for path in raws] if raws else load_photos(pictures)
+    return [load_light(path) for path in files] if files[0].suffix.lower() in RAW_SUFFIXES else load_photos(files)
 
 
 def load_light(path: Path) -> Tensor:
@@ -109,6 +115,13 @@ def load_light(path: Path) -> Tensor:
     planes = image.to_tensor().clamp_(0, 1)
     light = torch.stack((planes[0], (planes[1] + planes[2]) / 2, planes[3]))
     return functional.avg_pool2d(light[None], 2)[0].to(torch.float16)
+
+
+def _clean_files(folder: Path) -> list[Path]:
+    """Return the RAW files of a folder, or else its pictures."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    raws = [path for path in files if path.suffix.lower() in RAW_SUFFIXES]
+    return raws or [path for path in files if path.suffix.lower() in PICTURES]
 
 
 def _load_set(name: str, root: Path) -> Sequence[Tensor]:
