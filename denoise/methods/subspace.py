@@ -52,9 +52,8 @@ SUBSPACE_CARD: Final = ModelCard(
         "Stripes must be columns: cubes in sensor geometry, not yet orthorectified.",
         "What one pixel alone shows in one band alone counts as noise.",
         "Fewer than ten bands do not tell noise from signal: `auto` denoises each by itself then (`classical`).",
-        "Of 10 to 13 bands with little noise (sigma 2 of 255) single bands may lose up to 16 dB: take `classical` there.",
-        "A line that one band alone shows over an area may be taken for spikes, a road of one column along the track for "
-        "a stripe.",
+        "Of 10 to 13 bands with little noise (sigma 2 of 255) single ones may lose up to 16 dB: take `classical`.",
+        "A line that one band alone shows may be taken for spikes, a road of one column along the track for a stripe.",
     ),
 )
 
