@@ -32,6 +32,7 @@ from denoise.jobs import Job, Options, read_input
 from denoise.noise_source import choose_noise, choose_profile, is_camera_jpeg, look_at_noise, parse_noise
 from denoise.repair import remove_fixed_pattern
 from denoise.version import __version__
+from denoise.views import VIEWS, ViewsAveraged
 from denoise.weights import load_model, resolve_model
 from noise_models.base import NoiseModelError
 from noise_models.level import FloatArray, NoiseLevel
@@ -57,6 +58,8 @@ def check_options(options: Options) -> None:
     ):
         if word not in known:
             raise UsageError(f"--{name} {word} was given. {nearest(word, known)}")
+    if options.views not in VIEWS:
+        raise UsageError(f"--views {options.views} was given, but 1, 2 or 4 was expected.")
     tile = options.tile
     if tile != "auto" and not (tile.isdecimal() and int(tile) > 0):
         raise UsageError(f"--tile {tile} was given, but auto or a number of pixels above 0 was expected.")
@@ -141,6 +144,7 @@ class Runner:
             "event": "done",
             **_what(job, model, noise),
             "strength": strength,
+            "views": self.options.views,
             "plan": (self.engine.last_plan or plan).to_dict(),
             "fidelity": fidelity,
             "history": list(denoised.history),
@@ -155,10 +159,13 @@ class Runner:
         return record
 
     def _model(self, image: Image) -> Denoiser:
+        if self.options.views > 1 and isinstance(image, HyperspectralCube):
+            raise UsageError(f"--views {self.options.views} was given, but a cube has one view. Leave it out.")
         wish = "camera-jpeg" if self._is_camera_jpeg(image) else self.options.model
         key = resolve_model(wish, image.kind, image.shape[0])
         if key not in self._models:
-            self._models[key] = load_model(key)
+            model = load_model(key)
+            self._models[key] = model if self.options.views == 1 else ViewsAveraged(model, self.options.views)
         return self._models[key]
 
     def _is_camera_jpeg(self, image: Image) -> bool:

@@ -60,6 +60,8 @@ class Options:
     """Whether ``OUT.json`` is written."""
     seed: int = 0
     """Of stochastic models."""
+    views: int = 1
+    """Mirrored views whose results are averaged: 1, 2 or 4."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from denoise.engine.device import keep_memory
 from denoise.manifests import data_root, find_pairs
 from denoise.metrics import psnr_db
 from denoise.training.sources.crops import load_photos
+from denoise.views import VIEWS, ViewsAveraged
 from denoise.weights import load_model
 
 Pixels = npt.NDArray[np.uint8]
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--models", nargs="+", default=["cbsn.photo", "blind-unet.camera-jpegs"])
     parser.add_argument("--every", type=int, default=1, metavar="N", help="one crop in N")
+    parser.add_argument("--views", type=int, default=1, choices=VIEWS, help="mirrored views to average")
     parser.add_argument("--times", type=float, default=1.0, help="the noise, as a darker scene or smaller sensor has")
     parser.add_argument(
         "--bm3d", type=float, nargs="*", metavar="SIGMA", help="run BM3D too, half a minute for each crop and sigma"
@@ -43,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sigmas = arguments.bm3d if arguments.bm3d is None else arguments.bm3d or BM3D_SIGMAS
     keep_memory()
-    models = {name: load_model(name) for name in arguments.models}
+    models = {name: ViewsAveraged(load_model(name), arguments.views) for name in arguments.models}
     scores: dict[str, list[float]] = defaultdict(list)
     shifts: dict[str, list[float]] = defaultdict(list)
     seconds: dict[str, list[float]] = defaultdict(list)
