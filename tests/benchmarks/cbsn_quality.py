@@ -28,7 +28,7 @@ from denoise.weights import load_model
 
 Pixels = npt.NDArray[np.uint8]
 NLM_STRENGTHS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-BM3D_SIGMAS = (10.0, 12.0, 14.0, 16.0, 18.0)
+BM3D_SIGMAS = (14.0, 16.0, 18.0, 20.0)
 
 
 def main() -> None:
