@@ -193,10 +193,8 @@ def blind_estimate(image: Image, model: Denoiser | None = None, engine: Engine |
     NoiseModelError
         If the image is too small, flat, or clipped all over.
     """
-    first = measure(image)
-    white = image.kind == "photo" and not first.follows_light
-    if white:
-        first = measure(image, white=True)
+    first = measure(image, white=None if image.kind == "photo" else False)
+    white = image.kind == "photo" and not first.level.shot.any()
     if model is None or engine is None or not first.level.variance(1.0).all():
         return first
     windows = sample_windows(image.shape, most=9, side=128)

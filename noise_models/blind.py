@@ -111,7 +111,7 @@ def measure(
     denoised: FloatPlanes | PlanesByWindow | None = None,
     *,
     pooled: bool = True,
-    white: bool = False,
+    white: bool | None = False,
     windows: Sequence[Window] | None = None,
 ) -> BlindEstimate:
     """Measure the noise of an image by itself, or with a denoised version of it.
@@ -126,8 +126,9 @@ def measure(
     pooled : bool
         One line for all planes, as a sensor has: the gain does not know the colour filter. False where planes were
         scaled apart.
-    white : bool
-        Variance without slope: ``shot`` = 0, as rendered photographs are commonly described.
+    white : bool, optional
+        Variance without slope: ``shot`` = 0, as rendered photographs are commonly described. None: so, unless the
+        noise surely follows the light.
     windows : sequence of (top, bottom, left, right), optional
         Where to look; default `sample_windows`.
 
@@ -177,6 +178,14 @@ def measure(
         )
     windows = sample_windows(noisy.shape) if windows is None else windows
     blocks = _gather(noisy, first, windows)
+    if white is not None:
+        return _estimate(blocks, planes, pooled, white)
+    sloped = _estimate(blocks, planes, pooled, False)
+    return sloped if sloped.follows_light else _estimate(blocks, planes, pooled, True)
+
+
+def _estimate(blocks: _Blocks, planes: int, pooled: bool, white: bool) -> BlindEstimate:
+    """Fit the line of each group of planes."""
     groups = [np.arange(planes)] if pooled else [np.array([plane]) for plane in range(planes)]
     fits = [_fit(blocks.of(group), white) for group in groups]
     spread = [fits[0 if pooled else plane] for plane in range(planes)]

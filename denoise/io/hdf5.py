@@ -87,7 +87,7 @@ def read_variable(
     wavelengths = None if wavelengths is None or len(wavelengths) != bands else wavelengths
     widths, _ = _list_of(datasets, dataset, _FWHM_NAMES)
     good, _ = _list_of(datasets, dataset, ("good_wavelengths",))
-    scales, offsets = (_a_band(file, name, bands) for name in (_SCALE, _OFFSET))
+    scales, offsets, names = (_a_band(file, name, bands) for name in (_SCALE, _OFFSET, _NAMES))
     return HyperspectralCube(
         hold_if_small(pixels),
         wavelengths_nm=None if wavelengths is None else to_nanometres(wavelengths, units),
@@ -95,9 +95,9 @@ def read_variable(
         good_bands=None if good is None or len(good) != bands else good != 0,
         nodata=number_of(dataset, "_FillValue", "missing_value", "nodata"),
         quantity=text_of(dataset.attrs.get("standard_name", dataset.attrs.get("long_name", ""))),
-        scale=np.array([number_of(dataset, "scale_factor") or 1.0]) if scales is None else scales,
-        offset=np.array([number_of(dataset, "add_offset") or 0.0]) if offsets is None else offsets,
-        band_names=() if matlab else tuple(text_of(name) for name in _strings(file, _NAMES, bands)),
+        scale=np.asarray([number_of(dataset, "scale_factor") or 1.0] if scales is None else scales, np.float64),
+        offset=np.asarray([number_of(dataset, "add_offset") or 0.0] if offsets is None else offsets, np.float64),
+        band_names=() if names is None or matlab else tuple(text_of(name) for name in names),
         georeference=None if matlab else read_place(dataset, rows, columns),
         acquired=text_of(file.attrs.get("time_coverage_start", "")),
         metadata=CubeMetadata(path, "matlab73" if matlab else "hdf5", {"pixels": pixels}),
@@ -234,14 +234,9 @@ def _list_of(datasets: dict[str, Any], cube: Any, names: Sequence[str]) -> tuple
 
 
 def _a_band(file: Any, name: str, bands: int) -> np.ndarray | None:
-    """Return the numbers of a list with one a band that stands at the top of the file."""
+    """Return a list with one value a band that stands at the top of the file."""
     found = file.get(name)
-    return np.asarray(found[()], np.float64) if getattr(found, "shape", None) == (bands,) else None
-
-
-def _strings(file: Any, name: str, bands: int) -> Sequence[Any]:
-    found = file.get(name)
-    return list(found[()]) if getattr(found, "shape", None) == (bands,) else ()
+    return found[()] if getattr(found, "shape", None) == (bands,) else None
 
 
 def _not_hdf5(path: Path) -> str:
